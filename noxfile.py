@@ -1,0 +1,134 @@
+"""
+How the project is checked: ``nox`` runs everything, ``nox -t ci`` what CI has time for.
+
+Every session makes a virtual environment and fills it with pip; nothing else is needed. A Python
+that is not on PATH is skipped and named in nox's summary, never downloaded.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from pathlib import Path
+
+import nox
+from packaging.requirements import Requirement
+
+nox.needs_version = ">=2025.11.12"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+nox.options.reuse_venv = "yes"
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+WORKERS = ("-n", "2")
+
+
+def group(name: str) -> list[str]:
+    """
+    The requirements of a dependency group. Not ``pip --group``: old pips do not know it.
+    """
+    return list(nox.project.dependency_groups(PYPROJECT, name))
+
+
+def floors() -> list[str]:
+    """
+    The runtime dependencies and extras, each pinned to the lowest version pyproject.toml allows.
+    """
+    project = PYPROJECT["project"]
+    extras = project["optional-dependencies"].values()
+    pins = []
+    for text in [*project["dependencies"], *(line for extra in extras for line in extra)]:
+        requirement = Requirement(text)
+        (floor,) = (s.version for s in requirement.specifier if s.operator == ">=")
+        pins.append(f"{requirement.name}=={floor}")
+    return pins
+
+
+@nox.session(tags=["ci"])
+def lint(session: nox.Session) -> None:
+    """
+    Style, spelling, the floors of the house, the changelog's fragments.
+    """
+    session.install(*group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("codespell")
+    session.run("lint-imports")
+    session.run("towncrier", "build", "--draft", "--version", "next", silent=True)
+
+
+@nox.session(tags=["ci"])
+def types(session: nox.Session) -> None:
+    """
+    The package as mypy and pyright see it, on each Python, and as its users' checkers see it.
+    """
+    session.install("-e", ".[trio,demo]", *group("typing"))
+    for python in PYTHONS:
+        session.run("mypy", "--python-version", python)
+        session.run("pyright", "--pythonversion", python)
+    session.run("pyright", "--verifytypes", "resilience", "--ignoreexternal")
+    session.run("python", "tests/typing/check.py")
+
+
+@nox.session(python=PYTHONS, tags=["ci"])
+def tests(session: nox.Session) -> None:
+    """
+    All tests, on one Python after the other.
+    """
+    session.install("-e", ".[trio,demo]", *group("tests"))
+    session.run("pytest", *WORKERS, *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def lowest(session: nox.Session) -> None:
+    """
+    All tests with the oldest dependencies that pyproject.toml allows.
+    """
+    session.install("-e", ".[trio,demo]", *floors(), *group("tests"))
+    session.run("pytest", *WORKERS, *session.posargs)
+
+
+@nox.session(tags=["ci"])
+def coverage(session: nox.Session) -> None:
+    """
+    Every line and every branch of resilience/ is run by a test, or says why not.
+    """
+    session.install("-e", ".[trio,demo]", *group("tests"))
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *WORKERS, *session.posargs)
+    session.run("coverage", "combine")
+    session.run("coverage", "report")
+
+
+@nox.session(tags=["ci"])
+def docs(session: nox.Session) -> None:
+    """
+    The examples in README.md and docs/.
+    """
+    session.install("-e", ".[trio,demo]", *group("docs"))
+    session.run("pytest", "tests/docs", *session.posargs)
+
+
+@nox.session(tags=["ci"], reuse_venv=False)  # pip would keep yesterday's wheel of the same version
+def package(session: nox.Session) -> None:
+    """
+    What is published: the sdist, the wheel built from it, and the tests against that wheel.
+    """
+    session.install(*group("package"), *group("tests"))
+    made = Path(session.create_tmp()) / "made"
+    shutil.rmtree(made, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(made))
+    (wheel,), (sdist,) = made.glob("*.whl"), made.glob("*.tar.gz")
+    session.run("check-wheel-contents", str(wheel))
+    session.run("twine", "check", "--strict", str(wheel), str(sdist))
+    session.install(f"{wheel}[trio,demo]")
+
+    with tarfile.open(sdist) as archive:
+        archive.extractall(made, filter="data")
+    unpacked = made / sdist.name.removesuffix(".tar.gz")
+    # From here on only the wheel has the package.
+    shutil.rmtree(unpacked / "resilience")
+    with session.chdir(unpacked):
+        session.run("pytest", *WORKERS, *session.posargs)
