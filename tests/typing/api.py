@@ -1,0 +1,244 @@
+"""
+What every door gives, as a type checker sees it: never run, only checked (``nox -s types``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from typing import Any, Protocol, assert_type
+
+import tenacity
+
+from resilience import (
+    Call,
+    CircuitBreaker,
+    CircuitOpenError,
+    CircuitState,
+    ConfigurationError,
+    ConsecutiveFailures,
+    CountWindow,
+    Failure,
+    FailureRate,
+    Permit,
+    Pipeline,
+    RejectedError,
+    ResilienceError,
+    Retry,
+    SlowRate,
+    Success,
+    Timeout,
+    TimeoutExceededError,
+    TimeWindow,
+)
+
+
+class Item:
+    """What a callee returns."""
+
+
+async def lookup(sku: str, *, fresh: bool = False) -> Item:
+    raise NotImplementedError(sku, fresh)
+
+
+async def attempt(call: Call, sku: str) -> Item:
+    raise NotImplementedError(call.attempt, sku)
+
+
+async def rows(query: str) -> AsyncGenerator[Item, None]:
+    yield await lookup(query)
+
+
+@asynccontextmanager
+async def connect(host: str) -> AsyncIterator[Item]:
+    yield await lookup(host)
+
+
+class Looks(Protocol):
+    """The signature of ``lookup``, names and defaults included."""
+
+    def __call__(self, sku: str, *, fresh: bool = False) -> Coroutine[Any, Any, Item]: ...
+
+
+# Every way to write an option.
+breaker = CircuitBreaker("catalogue", on=OSError)
+CircuitBreaker("a", on=(OSError, ValueError), ignore=TimeoutError, trip=ConsecutiveFailures(3))
+CircuitBreaker("b", on=lambda error: error.errno == 1 if isinstance(error, OSError) else False)
+CircuitBreaker("c", on=OSError, on_result=lambda result: result is None, clock=lambda: 0.0)
+CircuitBreaker("d", on=OSError, trip=FailureRate(0.5, TimeWindow(30), minimum_calls=10))
+CircuitBreaker(
+    "e",
+    on=OSError,
+    trip=FailureRate(0.5, CountWindow(100), minimum_calls=10)
+    | SlowRate(0.5, 1.0, TimeWindow(timedelta(seconds=30), buckets=30), minimum_calls=10)
+    & ConsecutiveFailures(2),
+    break_duration=timedelta(seconds=5),
+    probes=2,
+    successes_to_close=3,
+    probe_lease=10,
+    overdue_after=timedelta(seconds=1),
+)
+CircuitBreaker("f", on=OSError, break_duration=lambda opening: 2.0**opening)
+CircuitBreaker("g", on=OSError, break_duration=tenacity.wait_exponential())
+retry = Retry(on=OSError)
+Retry(
+    5, on=(ConnectionError, TimeoutError), wait=tenacity.wait_random(0, 1) + tenacity.wait_fixed(1)
+)
+Retry(on=tenacity.retry_if_exception_type(OSError), stop=tenacity.stop_after_delay(10))
+Retry(
+    on=OSError,
+    stop=tenacity.stop_after_attempt(3) | tenacity.stop_after_delay(timedelta(minutes=1)),
+)
+Retry(on=OSError, on_result=lambda result: result is None, wait=lambda _: 0.1)
+Retry(on=OSError, max_delay=timedelta(minutes=1), retry_after=False)
+timeout = Timeout(2)
+Timeout(timedelta(seconds=2))
+Timeout(lambda call: call.remaining() / 2)
+
+pipeline = Pipeline(Timeout(10), retry, breaker, timeout)
+Pipeline()
+Pipeline(retry, Pipeline(timeout, name="inner"), name="outer", key="tenant", enabled=True)
+assert_type(pipeline.replace(Timeout(5)), Pipeline)
+
+
+async def calls() -> None:
+    """`await p(fn, *args, **kwargs)`: any callable that returns an awaitable."""
+    assert_type(await pipeline(lookup, "1"), Item)
+    assert_type(await pipeline(lookup, "1", fresh=True), Item)
+    assert_type(await pipeline(partial(lookup, "1")), Item)
+    assert_type(await pipeline(lambda: lookup("1")), Item)
+    assert_type(await pipeline(Shop().find, "1"), Item)
+    assert_type(await timeout(lookup, "1"), Item)
+    assert_type(await retry(lookup, "1"), Item)
+    assert_type(await breaker(lookup, "1"), Item)
+
+
+# `p.wrap(fn)`: the same signature, names and defaults included, for functions and methods.
+wrapped: Looks = pipeline.wrap(lookup)
+wrapped_by_a_policy: Looks = timeout.wrap(lookup)
+
+
+class Shop:
+    """Decorated methods."""
+
+    @pipeline.wrap
+    async def find(self, sku: str) -> Item:
+        raise NotImplementedError(sku)
+
+    @pipeline.informed
+    async def find_again(self, call: Call, sku: str) -> Item:
+        raise NotImplementedError(call.attempt, sku)
+
+
+@Retry(on=OSError).wrap
+async def decorated(sku: str) -> Item:
+    raise NotImplementedError(sku)
+
+
+async def wraps() -> None:
+    """What the wrapped functions give."""
+    assert_type(await wrapped("1", fresh=True), Item)
+    assert_type(await decorated("1"), Item)
+    assert_type(await decorated(sku="1"), Item)
+    assert_type(await Shop().find("1"), Item)
+
+
+async def informed() -> None:
+    """`p.informed(fn)`: the `Call` is the library's to pass, `self` is not."""
+    assert_type(await pipeline.informed(attempt)("1"), Item)
+    assert_type(await pipeline.informed(attempt)(sku="1"), Item)
+    assert_type(await Shop().find_again("1"), Item)
+
+
+def about_a_call(call: Call) -> None:
+    """What an informed function may ask."""
+    assert_type(call.attempt, int)
+    assert_type(call.deadline, float | None)
+    assert_type(call.remaining(), float)
+    assert_type(call.previous_error, Exception | None)
+
+
+async def opening() -> None:
+    """`p.opening(cm_fn)`."""
+    assert_type(pipeline.opening(connect)("host"), AbstractAsyncContextManager[Item])
+    async with pipeline.opening(connect)(host="host") as connection:
+        assert_type(connection, Item)
+
+
+async def stream() -> None:
+    """`p.stream(agen_fn)`."""
+    async with pipeline.stream(rows)("query") as items:
+        async for item in items:
+            assert_type(item, Item)
+    async with pipeline.stream(rows, hold=True)(query="query") as items:
+        assert_type(await anext(items), Item)
+
+
+async def outcome() -> None:
+    """`p.outcome(fn, ...)`: `.ok` tells the two apart."""
+    ended = await pipeline.outcome(lookup, "1", fresh=True)
+    assert_type(ended, Success[Item] | Failure)
+    assert_type(ended.ok, bool)
+    assert_type(ended.unwrap(), Item)
+    assert_type(ended.attempts, int)
+    assert_type(ended.elapsed, float)
+    assert_type(ended.exhausted, bool)
+    assert_type(ended.from_fallback, bool)
+    assert_type(ended.rejection, RejectedError | None)
+    if ended.ok is True:  # a bare `if ended.ok:` tells mypy, but not pyright
+        assert_type(ended, Success[Item])
+        assert_type(ended.value, Item)
+    else:
+        assert_type(ended, Failure)
+        assert_type(ended.error, Exception)
+    match ended:
+        case Success(value=value):
+            assert_type(value, Item)
+        case Failure(error=error):
+            assert_type(error, Exception)
+
+
+def by_hand() -> None:
+    """The breaker without a pipeline."""
+    permit = breaker.admit()
+    assert_type(permit, Permit)
+    permit.success()
+    permit.failure()
+    permit.failure(OSError())
+    permit.ignore()
+    with breaker.admit() as held:
+        assert_type(held, Permit)
+    with breaker.isolate() as handle:
+        handle.release()
+    breaker.disable()
+    breaker.observe()
+    breaker.reset()
+    assert_type(breaker.name, str)
+    assert_type(breaker.state, CircuitState)
+    assert_type(breaker.generation, int)
+    assert_type(breaker.retry_after, float | None)
+    assert_type(breaker.snapshot().state, CircuitState)
+
+
+def errors(rejected: RejectedError, opened: CircuitOpenError, cut: TimeoutExceededError) -> None:
+    """What the errors carry, and what they also are."""
+    assert_type(rejected.policy, str)
+    assert_type(rejected.retry_after, float | None)
+    assert_type(rejected.reason, str)
+    assert_type(opened.breaker, str)
+    assert_type(opened.state, str)
+    assert_type(opened.last_failure, str | None)
+    assert_type(cut.seconds, float)
+    as_builtin: TimeoutError = cut
+    as_ours: ResilienceError = cut
+    as_value_error: type[ValueError] = ConfigurationError
+    del as_builtin, as_ours, as_value_error
+
+
+# A helper of a user's that keeps the types of what it guards.
+def guarded(
+    fn: Callable[[str], Coroutine[Any, Any, Item]],
+) -> Callable[[str], Coroutine[Any, Any, Item]]:
+    return pipeline.wrap(fn)

@@ -1,0 +1,63 @@
+"""
+Lines that must not pass a type checker, each with what mypy says of it. Held by check.py; never run.
+"""
+
+from __future__ import annotations
+
+from resilience import Call, CircuitBreaker, Pipeline, Retry, Timeout
+
+
+async def lookup(sku: str) -> int:
+    raise NotImplementedError(sku)
+
+
+async def attempt(call: Call, sku: str) -> int:
+    raise NotImplementedError(call, sku)
+
+
+def plain(sku: str) -> int:
+    raise NotImplementedError(sku)
+
+
+pipeline = Pipeline(Timeout(2))
+
+# What has to be said is said, and by name.
+Retry()  # E: Missing named argument "on" for "Retry"
+Retry(3, OSError)  # E: Too many positional arguments for "Retry"
+CircuitBreaker("catalogue")  # E: Missing named argument "on" for "CircuitBreaker"
+CircuitBreaker(on=OSError)  # E: Missing positional argument "name"
+
+# Options of the wrong kind.
+Timeout("2")  # E: incompatible type "str"
+Retry("3", on=OSError)  # E: incompatible type "str"
+Retry(on=OSError, max_delay="60")  # E: incompatible type "str"
+Retry(on="OSError")  # E: incompatible type "str"
+Retry(on=OSError())  # E: incompatible type "OSError"
+Retry(on=OSError, wait="fast")  # E: incompatible type "str"
+CircuitBreaker("catalogue", on=OSError, probes="1")  # E: incompatible type "str"
+CircuitBreaker("catalogue", on=OSError, break_duration="5")  # E: incompatible type "str"
+CircuitBreaker("catalogue", on=OSError, trip=0.5)  # E: incompatible type "float"
+Pipeline(2)  # E: incompatible type "int"
+Pipeline(Timeout)  # E: incompatible type "type[Timeout]"
+
+# A frozen value stays what it is.
+Timeout(2).seconds = 3  # E: "seconds"
+
+
+async def doors() -> None:
+    # The callee's arguments are checked through every door.
+    await pipeline(lookup)  # E: Missing positional argument "sku"
+    await pipeline(lookup, 1)  # E: incompatible type "int"
+    await pipeline(lookup, "1", fresh=True)  # E: Unexpected keyword argument "fresh"
+    await pipeline.wrap(lookup)(1)  # E: incompatible type "int"
+    await pipeline.informed(attempt)(1)  # E: incompatible type "int"
+    await pipeline.outcome(lookup, 1)  # E: incompatible type "int"
+    # What cannot be awaited cannot be guarded, nor can what runs already.
+    await pipeline(plain, "1")  # E: incompatible type
+    await pipeline(lookup("1"))  # E: incompatible type "Coroutine[Any, Any, int]"
+    pipeline.wrap(plain)  # E: incompatible type
+    # An outcome has to be asked first.
+    (await pipeline.outcome(lookup, "1")).value  # E: has no attribute "value"
+    # The result keeps its type.
+    text: str = await pipeline(lookup, "1")  # E: expected "Callable[[str], Awaitable[str]]"
+    del text
