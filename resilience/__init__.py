@@ -1,0 +1,61 @@
+"""
+Resilience for asynchronous Python: one pipeline object that any coroutine can be wrapped in.
+
+Composes a lock-free circuit breaker, retries with tenacity's strategies and timeouts; runs on asyncio and on trio.
+"""
+
+from resilience.call import Call
+from resilience.checks import Explanation, Finding
+from resilience.core.backoff import FullJitter
+from resilience.core.generations import CircuitState
+from resilience.core.trips import ConsecutiveFailures, FailureRate, SlowRate
+from resilience.core.windows import CountWindow, TimeWindow
+from resilience.doors import Failure, Outcome, Policy, Success
+from resilience.errors import (
+    CircuitIsolatedError,
+    CircuitOpenError,
+    ConfigurationError,
+    DeadlineExpiredError,
+    PipelineWarning,
+    RejectedError,
+    ResilienceError,
+    ResilienceWarning,
+    TimeoutExceededError,
+)
+from resilience.pipeline import Pipeline
+from resilience.policies.circuit_breaker import CircuitBreaker, CircuitSnapshot, Isolation, Permit
+from resilience.policies.retry import Retry
+from resilience.policies.timeout import Timeout
+
+__all__ = [
+    "Call",
+    "CircuitBreaker",
+    "CircuitIsolatedError",
+    "CircuitOpenError",
+    "CircuitSnapshot",
+    "CircuitState",
+    "ConfigurationError",
+    "ConsecutiveFailures",
+    "CountWindow",
+    "DeadlineExpiredError",
+    "Explanation",
+    "Failure",
+    "FailureRate",
+    "Finding",
+    "FullJitter",
+    "Isolation",
+    "Outcome",
+    "Permit",
+    "Pipeline",
+    "PipelineWarning",
+    "Policy",
+    "RejectedError",
+    "ResilienceError",
+    "ResilienceWarning",
+    "Retry",
+    "SlowRate",
+    "Success",
+    "TimeWindow",
+    "Timeout",
+    "TimeoutExceededError",
+]

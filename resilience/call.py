@@ -1,0 +1,109 @@
+"""
+One call on its way through a pipeline, and the one word the policies have for what is inside them: a *step*.
+
+A policy turns a step into a step; the innermost step enters the callee. A `Call` belongs to the task that makes it.
+Everything a plain success does not touch is a class attribute: making a call stores three things.
+
+Why permits are parked: inside a cut call nobody can tell our own deadline from a caller who leaves. So a cancellation
+leaves the permits it passes here. The `Timeout` that turns it into an error settles them as failures, if the callee had
+been entered since they were issued; a cancellation that leaves the pipeline settles them as ignored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from typing import Any, Protocol, TypeAlias, final
+
+from resilience.clock import PROCESS_CLOCK
+from resilience.errors import RejectedError
+
+__all__ = ["Call", "Parked", "Step", "invoke"]
+
+
+class Parked(Protocol):
+    """A permit whose verdict waits for somebody who knows why the call was cancelled, or for a stream's end."""
+
+    def cut_off(self) -> None:
+        """Our deadline cut the call off."""
+
+    def ignore(self) -> None:
+        """The caller left, or the dependency was never asked."""
+
+    def ended(self, error: BaseException | None) -> None:
+        """A stream whose permit was held came to its end."""
+
+
+@final
+class Call:
+    """
+    What a policy, and a callee of ``informed``, may know of the call.
+
+    Attributes:
+        attempt: Number of the attempt that runs, from 1.
+        previous_error: What the attempt before raised, or None.
+    """
+
+    attempt: int = 1
+    previous_error: Exception | None = None
+
+    # What follows is between the policies.
+    entered: int = 0
+    until: float = math.inf
+    time: Callable[[], float] = PROCESS_CLOCK.now
+    rejection: RejectedError | None = None
+    exhausted: bool = False
+    from_fallback: bool = False
+    held: list[Parked] | None = None
+    parked: list[tuple[Parked, bool]] | None = None
+    key_of: Any = None
+
+    def __init__(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+
+    def __repr__(self) -> str:
+        return f"<Call attempt={self.attempt}>"
+
+    @property
+    def deadline(self) -> float | None:
+        """The earliest deadline around, on the process-wide monotonic clock; None without one."""
+        return None if self.until == math.inf else PROCESS_CLOCK.now() + self.until - self.time()
+
+    def remaining(self) -> float:
+        """Seconds until the earliest deadline around, 0.0 when it has passed, infinity without one."""
+        return math.inf if self.until == math.inf else max(0.0, self.until - self.time())
+
+    @property
+    def key(self) -> Hashable | None:
+        """The pipeline's ``key``, or what its function makes of the call's arguments."""
+        if callable(self.key_of):
+            self.key_of = self.key_of(*self.args, **self.kwargs)
+        return self.key_of  # type: ignore[no-any-return]
+
+    def park(self, permit: Parked, entered_before: int) -> None:
+        """Leave a permit for whoever finds out why the call was cancelled."""
+        if self.parked is None:
+            self.parked = []
+        self.parked.append((permit, self.entered > entered_before))
+
+    def settle_parked(self, *, cut: bool) -> None:
+        """Settle what a cancellation parked: our own deadline *cut* the call, or the caller left."""
+        parked, self.parked = self.parked, None
+        for permit, entered in parked or ():
+            if cut and entered:
+                permit.cut_off()
+            else:
+                permit.ignore()
+
+
+Step: TypeAlias = Callable[[Call], Awaitable[Any]]
+
+
+def invoke(call: Call) -> Awaitable[Any]:
+    """The innermost step: enter the callee, in the caller's task and context."""
+    call.entered += 1
+    return call.fn(*call.args, **call.kwargs)  # type: ignore[no-any-return]

@@ -1,0 +1,194 @@
+"""
+What is wrong with a pipeline before its first call: errors for what cannot work, warnings for what will disappoint.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import attrs
+
+from resilience.bounds import INVOKE, Bounds, Inner
+from resilience.doors import Policy
+from resilience.policies.circuit_breaker import CircuitBreaker
+from resilience.policies.retry import Retry
+from resilience.policies.timeout import Timeout
+
+__all__ = ["Explanation", "Finding", "findings_of", "worst_of"]
+
+
+@attrs.frozen
+class Finding:
+    """
+    One thing the checks have to say.
+
+    Attributes:
+        severity: ``error`` (cannot work; refused at build) or ``warning`` (likely wrong; a `PipelineWarning`).
+        code: A short stable name.
+        text: What is wrong, with the numbers.
+        remedy: What to do about it.
+    """
+
+    severity: Literal["error", "warning"]
+    code: str
+    text: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.text} - {self.remedy}"
+
+
+@attrs.frozen
+class Explanation:
+    """
+    The worst a pipeline can do, and what its checks found.
+
+    Attributes:
+        attempts: Most times one call can enter the callee: the load amplification.
+        duration: Most seconds until the caller has an answer; infinity if nothing bounds it.
+        findings: Of the checks, worst first.
+        pipeline: The pipeline as it is written.
+    """
+
+    attempts: float
+    duration: float
+    findings: tuple[Finding, ...]
+    pipeline: str
+
+    def __str__(self) -> str:
+        lines = [
+            self.pipeline,
+            f"  worst duration: {'unbounded' if self.duration == float('inf') else f'{self.duration:g} s'}",
+            f"  worst attempts: {'unbounded' if self.attempts == float('inf') else f'{self.attempts:g}'}"
+            f" (load x{self.attempts:g} on a dependency that fails)",
+        ]
+        lines += [f"  {finding}" for finding in self.findings]
+        return "\n".join(lines)
+
+
+def worst_of(policies: Sequence[Policy], remaining: float = float("inf")) -> Bounds:
+    """The bounds of the callee inside these policies, outermost first."""
+    inner: Inner = INVOKE
+    for policy in reversed(policies):
+        inner = _around(policy, inner)
+    return inner(remaining)
+
+
+def _around(policy: Policy, inner: Inner) -> Inner:
+    return lambda remaining: policy.worst(inner, remaining)
+
+
+def findings_of(policies: Sequence[Policy]) -> tuple[Finding, ...]:
+    """All findings on these policies, outermost first; errors before warnings."""
+    found = [finding for check in _CHECKS for finding in check(policies)]
+    return tuple(sorted(found, key=lambda finding: finding.severity))
+
+
+def _seconds(policy: Policy) -> float | None:
+    """The length of a fixed timeout, else None."""
+    if isinstance(policy, Timeout) and isinstance(policy.seconds, float):
+        return policy.seconds
+    return None
+
+
+def _timeouts_that_never_fire(policies: Sequence[Policy]) -> Iterator[Finding]:
+    for outer, inner in itertools.combinations(policies, 2):
+        total, attempt = _seconds(outer), _seconds(inner)
+        if total is not None and attempt is not None and attempt >= total:
+            yield Finding(
+                "error",
+                "attempt-timeout",
+                f"{inner!r} inside {outer!r} can never fire",
+                "make the inner one shorter, or leave it out",
+            )
+
+
+def _shared_with_itself(policies: Sequence[Policy]) -> Iterator[Finding]:
+    for outer, inner in itertools.combinations(policies, 2):
+        if outer is inner and isinstance(outer, CircuitBreaker):
+            yield Finding(
+                "error", "same-breaker", f"{outer!r} stands twice in one pipeline", "leave one out"
+            )
+
+
+def _leases_too_short(policies: Sequence[Policy]) -> Iterator[Finding]:
+    for breaker, inner in itertools.combinations(policies, 2):
+        attempt = _seconds(inner)
+        if isinstance(breaker, CircuitBreaker) and attempt is not None and breaker.probe_lease < attempt:
+            yield Finding(
+                "error",
+                "probe-lease",
+                f"probe_lease={breaker.probe_lease:g} of {breaker.name!r} ends before {inner!r}: a probe that is "
+                "still in time would count as failed",
+                f"make the lease at least {attempt:g} s",
+            )
+
+
+def _retries_inside_breakers(policies: Sequence[Policy]) -> Iterator[Finding]:
+    for breaker, inner in itertools.combinations(policies, 2):
+        if isinstance(breaker, CircuitBreaker) and isinstance(inner, Retry):
+            yield Finding(
+                "warning",
+                "retry-inside-breaker",
+                f"the retry inside circuit breaker {breaker.name!r} hides failed attempts from it",
+                "put the retry outside the breaker",
+            )
+
+
+def _breakers_that_cannot_see_a_hang(policies: Sequence[Policy]) -> Iterator[Finding]:
+    for place, breaker in enumerate(policies):
+        if (
+            isinstance(breaker, CircuitBreaker)
+            and breaker.overdue_after is None
+            and not breaker.trip.slow_thresholds
+            and not any(isinstance(inner, Timeout) for inner in policies[place + 1 :])
+        ):
+            yield Finding(
+                "warning",
+                "breaker-without-timeout",
+                f"nothing inside circuit breaker {breaker.name!r} ends a call that hangs",
+                "put a Timeout inside it, or set overdue_after",
+            )
+
+
+def _retries_that_do_not_fit(policies: Sequence[Policy]) -> Iterator[Finding]:
+    for place, outer in enumerate(policies):
+        total = _seconds(outer)
+        if total is None:
+            continue
+        for offset, retry in enumerate(policies[place + 1 :], place + 1):
+            if not isinstance(retry, Retry) or retry.attempts is None:
+                continue
+            needed = worst_of([attrs.evolve(retry, retry_after=False), *policies[offset + 1 :]]).duration
+            if total < needed < float("inf"):
+                yield Finding(
+                    "warning",
+                    "retries-do-not-fit",
+                    f"{retry.attempts} attempts with their waits can need {needed:g} s, and {outer!r} ends them before",
+                    "fewer attempts, a shorter attempt timeout or a longer total",
+                )
+
+
+def _nested_retries(policies: Sequence[Policy]) -> Iterator[Finding]:
+    retries = [policy for policy in policies if isinstance(policy, Retry)]
+    if len(retries) > 1:
+        attempts = worst_of(retries).attempts
+        yield Finding(
+            "warning",
+            "nested-retries",
+            f"{len(retries)} retries multiply: up to {attempts:g} attempts for one call",
+            "retry in one place",
+        )
+
+
+_CHECKS: tuple[Callable[[Sequence[Policy]], Iterator[Finding]], ...] = (
+    _timeouts_that_never_fire,
+    _shared_with_itself,
+    _leases_too_short,
+    _retries_inside_breakers,
+    _breakers_that_cannot_see_a_hang,
+    _retries_that_do_not_fit,
+    _nested_retries,
+)

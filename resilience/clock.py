@@ -1,0 +1,71 @@
+"""
+Time and chance, the two things a policy may not make for itself.
+
+Why one clock for the process and never a loop's: a breaker is shared by loops and threads whose clocks start at
+different points, and an instant of one means nothing to the other. The default clock is an object with a slot, so that
+``resilience.testing`` can put virtual time in while a test runs and nobody pays for the possibility.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import Protocol, final, runtime_checkable
+
+__all__ = ["PROCESS_CLOCK", "RNG", "CallableClock", "Clock", "ProcessClock", "Rng"]
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """A monotonic clock: ``now()`` in seconds from any origin. It may be read from any thread."""
+
+    def now(self) -> float: ...
+
+
+class Rng(Protocol):
+    """A source of chance: ``random()`` in [0, 1). ``random.Random`` is one."""
+
+    def random(self) -> float: ...
+
+
+@final
+class ProcessClock:
+    """The default clock. ``now`` is `time.monotonic`, ``wall`` is `time.time` (for HTTP dates only)."""
+
+    __slots__ = ("now", "wall")
+
+    now: Callable[[], float]
+    wall: Callable[[], float]
+
+    def __init__(self) -> None:
+        self.restore()
+
+    def restore(self) -> None:
+        """Back to real time."""
+        self.now = time.monotonic
+        self.wall = time.time
+
+
+@final
+class CallableClock:
+    """A bare function such as `time.monotonic` in the place of a clock."""
+
+    __slots__ = ("now",)
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+
+    def __repr__(self) -> str:
+        return repr(self.now)
+
+
+PROCESS_CLOCK = ProcessClock()
+
+# Our own generator: a user's random.seed(0) must not synchronise the jitter of a fleet.
+RNG = random.Random()  # noqa: S311 - jitter, not a secret
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows only
+    # Forked workers start with the parent's generator state and would all draw the same jitter.
+    os.register_at_fork(after_in_child=RNG.seed)

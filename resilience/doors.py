@@ -1,0 +1,464 @@
+"""
+The doors: every way a coroutine can be taken through a step, for a pipeline and for a policy on its own.
+
+Each door makes a `Call`, runs the linked step, and, if a cancellation leaves through it, gives back what was parked.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import types
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import (
+    Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeAlias, TypeVar, final, overload,
+)  # fmt: skip
+
+import attrs
+
+from resilience.bounds import Bounds, Inner
+from resilience.call import Call, Step, invoke
+from resilience.clock import PROCESS_CLOCK
+from resilience.errors import RejectedError
+from resilience.events import Hub
+from resilience.modes import MODES
+from resilience.validation import spelled
+
+__all__ = ["Failure", "Guard", "Outcome", "Policy", "Stream", "Success"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Success(Generic[T]):
+    """
+    The call returned.
+
+    Attributes:
+        value: What it returned.
+        attempts: Times the callee was entered.
+        elapsed: Seconds from the door and back.
+        exhausted: A result was still refused when the retries ran out.
+        from_fallback: The value is a fallback's.
+        rejection: The rejection that ended the retries before, or None.
+    """
+
+    value: T
+    attempts: int
+    elapsed: float
+    exhausted: bool = False
+    from_fallback: bool = False
+    rejection: RejectedError | None = None
+    ok: Literal[True] = attrs.field(default=True, init=False, repr=False)
+
+    def unwrap(self) -> T:
+        """The value."""
+        return self.value
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Failure:
+    """
+    The call raised an `Exception`; attributes as in `Success`, with ``error`` in the place of ``value``.
+
+    ``rejection`` is the error itself, or the rejection that ended the retries after it.
+    """
+
+    error: Exception
+    attempts: int
+    elapsed: float
+    exhausted: bool = False
+    from_fallback: bool = False
+    rejection: RejectedError | None = None
+    ok: Literal[False] = attrs.field(default=False, init=False, repr=False)
+
+    def unwrap(self) -> NoReturn:
+        """Raises the error."""
+        raise self.error
+
+
+Outcome: TypeAlias = Success[T] | Failure
+
+
+class Guard:
+    """What can be awaited around a call: a `Pipeline`, or a `Policy` on its own as the pipeline of one."""
+
+    __slots__ = ("_step",)
+
+    _step: Step
+
+    @abstractmethod
+    def _link(self) -> Step:
+        """The step this guard makes of the callee."""
+
+    @property
+    def _key(self) -> Any:
+        return None
+
+    def _linked(self) -> Step:
+        try:
+            return self._step
+        except AttributeError:
+            step = self._link()
+            object.__setattr__(self, "_step", step)
+            return step
+
+    def _new_call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> Call:
+        call = Call(fn, args, kwargs)
+        if (key := self._key) is not None:
+            call.key_of = key
+        return call
+
+    def __call__(
+        self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, T]:
+        """
+        Run ``fn(*args, **kwargs)`` through the policies: ``await guarded(fetch, url)``.
+
+        Args:
+            fn: Any callable that returns an awaitable. It is called once per attempt, and only when admitted.
+
+        Raises:
+            TypeError: a coroutine object in the place of a function, or use as a bare decorator.
+        """
+        if not callable(fn):
+            raise _not_a_function(fn)
+        if not args and not kwargs and _is_bare_decorator(fn):
+            raise TypeError(f"use @p.wrap, not @p: a pipeline called with {fn.__name__} runs it")
+        return _run(self._linked(), self._new_call(fn, args, kwargs))
+
+    def wrap(self, fn: Callable[P, Awaitable[T]], /) -> Callable[P, Coroutine[Any, Any, T]]:
+        """
+        The same for good: a coroutine function with *fn*'s exact signature, methods included. The fastest door.
+
+        Raises:
+            TypeError: *fn* is an async generator function (use ``stream``), a classmethod object (put ``wrap`` below
+                it), or a plain function of which nobody can tell that it returns an awaitable.
+        """
+        _refuse_what_cannot_be_wrapped(fn)
+        step = self._linked()
+        key = self._key
+
+        @functools.wraps(fn)
+        async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+            call = Call(fn, args, kwargs)
+            if key is not None:
+                call.key_of = key
+            if MODES.in_use and MODES.disabled():
+                return await invoke(call)  # type: ignore[no-any-return]
+            try:
+                return await step(call)  # type: ignore[no-any-return]
+            except BaseException:
+                if call.parked is not None:
+                    call.settle_parked(cut=False)
+                raise
+
+        return guarded
+
+    @overload
+    def informed(
+        self, fn: Callable[Concatenate[Call, P], Awaitable[T]], /
+    ) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    @overload
+    def informed(
+        self, fn: Callable[Concatenate[S, Call, P], Awaitable[T]], /
+    ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]: ...
+    def informed(self, fn: Callable[..., Awaitable[Any]], /) -> Callable[..., Any]:
+        """
+        Like `wrap` for a function that takes a `Call` first (after ``self`` or ``cls``): attempt, deadline, key.
+
+        Raises:
+            TypeError: as `wrap`, or *fn* has no place for the call.
+        """
+        _refuse_what_cannot_be_wrapped(fn)
+        signature = inspect.signature(fn)
+        names = list(signature.parameters)
+        place = 1 if names and names[0] in {"self", "cls"} else 0
+        if len(names) <= place:
+            raise TypeError(f"{_name(fn)} must take a Call as its first argument")
+        guard = self
+
+        @functools.wraps(fn)
+        async def guarded(*args: Any, **kwargs: Any) -> Any:
+            call = guard._new_call(fn, args, kwargs)  # noqa: SLF001 - our own
+            call.fn = lambda *a, **k: fn(*a[:place], call, *a[place:], **k)
+            return await _run(guard._linked(), call)  # noqa: SLF001
+
+        kept = [parameter for parameter in signature.parameters.values() if parameter.name != names[place]]
+        guarded.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+        return guarded
+
+    def opening(
+        self, manager_fn: Callable[P, AbstractAsyncContextManager[T]], /
+    ) -> Callable[P, AbstractAsyncContextManager[T]]:
+        """
+        Guard the entering of an async context manager: ``async with guarded.opening(connect)(host) as connection:``.
+
+        The body is the caller's: no policy sees it, no deadline is left open across it. Each attempt makes a manager.
+        """
+
+        @functools.wraps(manager_fn)
+        def opened(*args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T]:
+            return _Opening(self, manager_fn, args, kwargs)
+
+        return opened
+
+    def stream(
+        self, generator_fn: Callable[P, AsyncGenerator[T, Any]], /, *, hold: bool = False
+    ) -> Callable[P, Stream[T]]:
+        """
+        Guard a stream up to its first item: ``async with guarded.stream(rows)(query) as items: async for row in items``.
+
+        An item that was delivered is never replayed, no deadline stays open across a yield, and a consumer who stops
+        early is no failure.
+
+        Args:
+            hold: Keep the permits until the stream ends, so that its end is the verdict. Default False: the first
+                item is.
+        """
+
+        @functools.wraps(generator_fn)
+        def opened(*args: P.args, **kwargs: P.kwargs) -> Stream[T]:
+            return Stream(self, generator_fn, args, kwargs, hold=hold)
+
+        return opened
+
+    async def outcome(
+        self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Outcome[T]:
+        """
+        Run it and raise no `Exception` of the call: a `Success` or a `Failure` says what happened.
+
+        Cancellation and other ``BaseException`` pass.
+        """
+        if not callable(fn):
+            raise _not_a_function(fn)
+        call = self._new_call(fn, args, kwargs)
+        started = PROCESS_CLOCK.now()
+        try:
+            value = await _run(self._linked(), call)
+        except Exception as error:  # noqa: BLE001 - the outcome is the answer
+            return Failure(
+                error=error,
+                attempts=call.entered,
+                elapsed=PROCESS_CLOCK.now() - started,
+                exhausted=call.exhausted,
+                rejection=error if isinstance(error, RejectedError) else call.rejection,
+            )
+        return Success(
+            value=value,
+            attempts=call.entered,
+            elapsed=PROCESS_CLOCK.now() - started,
+            exhausted=call.exhausted,
+            from_fallback=call.from_fallback,
+            rejection=call.rejection,
+        )
+
+
+class Policy(Guard):
+    """A policy turns a step into a step."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return spelled(self)
+
+    @abstractmethod
+    def link(self, step: Step, hub: Hub) -> Step:
+        """The step that guards *step*; events go to *hub*. Called once per pipeline."""
+
+    def worst(self, inner: Inner, remaining: float) -> Bounds:
+        """What it makes of the worst inside, for ``Pipeline.explain``. Default: nothing."""
+        return inner(remaining)
+
+    def _link(self) -> Step:
+        return self.link(invoke, Hub(None))
+
+
+async def _run(step: Step, call: Call) -> Any:
+    if MODES.in_use and MODES.disabled():
+        return await invoke(call)
+    try:
+        return await step(call)
+    except BaseException:
+        if call.parked is not None:
+            call.settle_parked(cut=False)
+        raise
+
+
+@final
+class _Opening(AbstractAsyncContextManager[Any]):
+    def __init__(self, guard: Guard, fn: Any, args: tuple[Any, ...], kwargs: Any) -> None:
+        self._guard = guard
+        self._fn = fn
+        self._args = args
+        self._kwargs = kwargs
+        self._manager: AbstractAsyncContextManager[Any] | None = None
+
+    async def _enter(self, *args: Any, **kwargs: Any) -> Any:
+        # A manager that was entered and whose value a retry refused is left before the next is made.
+        await self._leave(None, None, None)
+        manager = self._fn(*args, **kwargs)
+        value = await manager.__aenter__()
+        self._manager = manager
+        return value
+
+    async def _leave(self, *reason: Any) -> bool | None:
+        manager, self._manager = self._manager, None
+        return None if manager is None else await manager.__aexit__(*reason)
+
+    async def __aenter__(self) -> Any:
+        call = self._guard._new_call(self._enter, self._args, self._kwargs)  # noqa: SLF001
+        try:
+            return await _run(self._guard._linked(), call)  # noqa: SLF001
+        except BaseException as error:
+            await self._leave(type(error), error, error.__traceback__)
+            raise
+
+    async def __aexit__(self, *reason: Any) -> bool | None:
+        return await self._leave(*reason)
+
+
+@final
+class Stream(AsyncIterator[T]):
+    """A guarded stream: an async context manager that gives itself, the iterator over the items."""
+
+    def __init__(
+        self, guard: Guard, fn: Any, args: tuple[Any, ...], kwargs: Any, *, hold: bool
+    ) -> None:
+        self._guard = guard
+        self._fn = fn
+        self._hold = hold
+        self._call = guard._new_call(self._first, args, kwargs)  # noqa: SLF001
+        self._generator: AsyncGenerator[T, Any] | None = None
+        self._ready: list[T] = []
+
+    async def _first(self, *args: Any, **kwargs: Any) -> Any:
+        await self._close()
+        self._ready.clear()
+        self._generator = generator = self._fn(*args, **kwargs)
+        try:
+            item = await anext(generator)
+        except StopAsyncIteration:
+            return None
+        self._ready.append(item)
+        return item
+
+    async def _close(self) -> None:
+        generator, self._generator = self._generator, None
+        if generator is not None:
+            await generator.aclose()
+
+    def _settle(self, error: BaseException | None) -> None:
+        held, self._call.held = self._call.held, None
+        for permit in reversed(held or ()):
+            permit.ended(error)
+
+    async def __aenter__(self) -> Stream[T]:
+        if self._hold:
+            self._call.held = []
+        try:
+            await _run(self._guard._linked(), self._call)  # noqa: SLF001
+        except BaseException as error:
+            self._settle(error)
+            await self._close()
+            raise
+        return self
+
+    async def __anext__(self) -> T:
+        if self._ready:
+            return self._ready.pop()
+        if self._generator is None:
+            raise StopAsyncIteration
+        try:
+            return await anext(self._generator)
+        except StopAsyncIteration:
+            self._settle(None)
+            raise
+        except BaseException as error:
+            self._settle(error)
+            raise
+
+    async def __aexit__(self, *reason: Any) -> None:
+        error = reason[1]
+        # An error of the body is not the stream's; a cancellation of it is nobody's verdict.
+        self._settle(None if isinstance(error, Exception) else error)
+        await self._close()
+
+
+def _name(fn: Any) -> str:
+    return getattr(fn, "__qualname__", None) or type(fn).__qualname__
+
+
+def _not_a_function(fn: object) -> TypeError:
+    if inspect.iscoroutine(fn):
+        fn.close()
+        name = fn.__name__
+        return TypeError(f"pass the function and its arguments: await guarded({name}, ...), not guarded({name}(...))")
+    return TypeError(f"a callable that returns an awaitable is needed, got {type(fn).__name__}")
+
+
+def _is_bare_decorator(fn: object) -> bool:
+    """
+    Whether this call is ``@p`` above an ``async def``: the function was made by the instruction before the call.
+
+    Asked only of a function nobody else refers to yet, which a decorated one is and a called one hardly ever.
+    """
+    if type(fn) is not types.FunctionType or sys.getrefcount(fn) > _FRESH or fn.__name__ == "<lambda>":
+        return False
+    return _made_by_the_line_before(sys._getframe(2))  # noqa: SLF001 - the frame that called the pipeline
+
+
+_FRESH = 8
+
+
+def _made_by_the_line_before(frame: types.FrameType) -> bool:
+    import dis  # noqa: PLC0415 - only for a function that was just made
+
+    before = ""
+    for instruction in dis.get_instructions(frame.f_code):
+        if instruction.offset >= frame.f_lasti:
+            break
+        if instruction.opname not in {"CACHE", "PRECALL", "EXTENDED_ARG", "NOP"}:
+            before = instruction.opname
+    return before in {"MAKE_FUNCTION", "SET_FUNCTION_ATTRIBUTE"}
+
+
+_AWAITABLES = ("Awaitable", "Coroutine", "Future", "Task")
+
+
+def _returns_awaitable(fn: Any) -> bool:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None)):  # noqa: B004
+        return True
+    try:
+        annotation = inspect.signature(fn).return_annotation
+    except (TypeError, ValueError):
+        return False
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return text.rpartition(".")[2].startswith(_AWAITABLES) or text.split("[")[0].endswith(_AWAITABLES)
+
+
+def _refuse_what_cannot_be_wrapped(fn: Any) -> None:
+    if isinstance(fn, classmethod | staticmethod):
+        kind = type(fn).__name__
+        raise TypeError(f"put @p.wrap below @{kind}, next to the function")
+    if not callable(fn):
+        raise _not_a_function(fn)
+    if inspect.isasyncgenfunction(fn):
+        raise TypeError(f"{_name(fn)} is an async generator function: use p.stream({_name(fn)})")
+    if inspect.isasyncgenfunction(inspect.unwrap(fn)):
+        raise TypeError(f"{_name(fn)} makes an async context manager: use p.opening({_name(fn)})")
+    if not _returns_awaitable(fn):
+        raise TypeError(
+            f"nobody can tell whether {_name(fn)} returns an awaitable: make it async def, annotate its return as "
+            f"Awaitable[...], or call it as await p({_name(fn)}, ...)"
+        )

@@ -1,0 +1,50 @@
+"""
+What a test may switch for its own context: policies off, waits of no length.
+
+The count is read on every call and the context variables only while it is not zero, so production pays for one
+attribute and no look-up. ``resilience.testing`` holds the switches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from typing import final
+
+__all__ = ["MODES"]
+
+
+@final
+class _Modes:
+    __slots__ = ("_disabled", "_instant", "in_use")
+
+    def __init__(self) -> None:
+        self.in_use = 0
+        self._disabled = ContextVar("resilience_disabled", default=False)
+        self._instant = ContextVar("resilience_instant", default=False)
+
+    def disabled(self) -> bool:
+        return self._disabled.get()
+
+    def instant(self) -> bool:
+        return self._instant.get()
+
+    @contextmanager
+    def _switched(self, variable: ContextVar[bool]) -> Iterator[None]:
+        self.in_use += 1
+        token = variable.set(True)  # noqa: FBT003 - ContextVar.set takes the value alone
+        try:
+            yield
+        finally:
+            variable.reset(token)
+            self.in_use -= 1
+
+    def disable(self) -> AbstractContextManager[None]:
+        return self._switched(self._disabled)
+
+    def make_instant(self) -> AbstractContextManager[None]:
+        return self._switched(self._instant)
+
+
+MODES = _Modes()

@@ -1,0 +1,275 @@
+"""
+Pipeline: several policies around one call, outermost first, as it reads.
+
+Linked once, when it is built: each policy turns the step inside it into a step. A pipeline is frozen; what changes at
+run time changes inside its policies, and a function wrapped before obeys at its next call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn, final
+
+from resilience.call import Call, Step, invoke
+from resilience.checks import Explanation, findings_of, worst_of
+from resilience.clock import PROCESS_CLOCK
+from resilience.doors import Guard, Policy
+from resilience.errors import ConfigurationError, PipelineWarning, RejectedError
+from resilience.events import CallFinished, Hub, Listener, hook_failed
+from resilience.validation import Allowed, check, name as a_name, one_of
+
+__all__ = ["Pipeline"]
+
+_ENABLED = one_of(
+    "True, False, or a function without arguments that returns one",
+    lambda value: isinstance(value, bool) or (callable(value) and not isinstance(value, type)),
+    {"none": None, "number": 1, "text": "yes"},
+)
+_POLICY = one_of(
+    "policies and pipelines",
+    lambda value: isinstance(value, Policy | Pipeline),
+    {"number": 5, "text": "retry", "none": None, "class": Policy},
+)
+_LISTENER = one_of(
+    "functions of an event, not async",
+    lambda value: callable(value)
+    and not isinstance(value, type)
+    and not inspect.iscoroutinefunction(value),
+    {"text": "log", "number": 1, "async": asyncio.sleep},
+)
+_KEY = one_of(
+    "None, a hashable value or a function of the call's arguments",
+    lambda value: callable(value) or getattr(value, "__hash__", None) is not None,
+    {"list": [], "mapping": {}},
+)
+FIELDS: dict[str, Allowed] = {
+    "policies": _POLICY,
+    "name": a_name(none=True),
+    "key": _KEY,
+    "listeners": _LISTENER,
+    "enabled": _ENABLED,
+}
+"""What each argument of `Pipeline` takes; of ``policies`` and ``listeners``, each element."""
+
+
+@final
+class Pipeline(Guard):
+    """
+    Policies around a call, outermost first. Frozen; it may be shared by any number of tasks, loops and threads.
+
+    ``Pipeline(a, Pipeline(b, c))`` is ``Pipeline(a, b, c)``; an inner one with a name, a key, listeners or a switch of its
+    own stays a step of its own. ``Pipeline()`` is the bare call.
+
+    Args:
+        policies: Outermost first.
+        name: For events and logs: 1 to 256 printable characters.
+        key: What ``Call.key`` gives: a hashable value, or a function of the call's arguments, called when it is read.
+        listeners: Functions of an `Event`; see `Listener`.
+        enabled: False, or a function that returns it: the call runs bare.
+
+    Raises:
+        ConfigurationError: what cannot work, all findings at once.
+
+    Warns:
+        PipelineWarning: what is likely wrong, one warning for each finding.
+    """
+
+    __slots__ = ("_enabled", "_explained", "_key_of", "_listeners", "_name", "_policies")
+
+    def __init__(
+        self,
+        *policies: Policy | Pipeline,
+        name: str | None = None,
+        key: Any = None,
+        listeners: Iterable[Listener] = (),
+        enabled: bool | Callable[[], bool] = True,
+    ) -> None:
+        for place, policy in enumerate(policies):
+            check(f"Pipeline.policies[{place}]", policy, FIELDS["policies"])
+        check("Pipeline.name", name, FIELDS["name"])
+        check("Pipeline.key", key, FIELDS["key"])
+        if isinstance(listeners, str) or not isinstance(listeners, Iterable):
+            check("Pipeline.listeners", listeners, FIELDS["listeners"])
+            listeners = (listeners,)
+        heard = tuple(listeners)
+        for place, listener in enumerate(heard):
+            check(f"Pipeline.listeners[{place}]", listener, FIELDS["listeners"])
+        check("Pipeline.enabled", enabled, FIELDS["enabled"])
+        self._set("_policies", tuple(_spliced(policies)))
+        self._set("_name", name)
+        self._set("_key_of", key)
+        self._set("_listeners", heard)
+        self._set("_enabled", enabled)
+        found = findings_of(tuple(_flat(self._policies)))
+        self._set("_explained", found)
+        errors = [str(finding) for finding in found if finding.severity == "error"]
+        if errors:
+            raise ConfigurationError(
+                "Pipeline", got=repr(self), allowed=f"a pipeline that can work ({'; '.join(errors)})"
+            )
+        for finding in found:
+            warnings.warn(f"{finding.text} - {finding.remedy}", PipelineWarning, stacklevel=2)
+        self._set("_step", self._link())
+
+    def _set(self, attribute: str, value: object) -> None:
+        object.__setattr__(self, attribute, value)
+
+    def __setattr__(self, attribute: str, value: object) -> NoReturn:
+        raise AttributeError(f"a Pipeline is frozen; use replace() or build another ({attribute})")
+
+    def __repr__(self) -> str:
+        parts = [repr(policy) for policy in self._policies]
+        if self._name is not None:
+            parts.append(f"name={self._name!r}")
+        if self._enabled is False:
+            parts.append("enabled=False")
+        return f"Pipeline({', '.join(parts)})"
+
+    def __eq__(self, other: object) -> bool:
+        return self._parts() == other._parts() if isinstance(other, Pipeline) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self._policies, self._name))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, self._parts()
+
+    def _parts(self) -> tuple[Any, ...]:
+        return self._policies, self._name, self._key_of, self._listeners, self._enabled
+
+    @property
+    def policies(self) -> tuple[Policy | Pipeline, ...]:
+        """What it is made of, outermost first, unnamed inner pipelines spliced in."""
+        return self._policies
+
+    @property
+    def name(self) -> str | None:
+        """Its name in events and logs."""
+        return self._name
+
+    @property
+    def _key(self) -> Any:
+        return self._key_of
+
+    def replace(self, policy: Policy, /, *, old: Policy | None = None) -> Pipeline:
+        """
+        The same pipeline with one policy exchanged for *policy*: the one of its class, or *old* where there are several.
+
+        Raises:
+            ConfigurationError: there is none, or more than one and *old* does not say which.
+        """
+        places = [
+            place
+            for place, each in enumerate(self._policies)
+            if (each is old if old is not None else type(each) is type(policy))
+        ]
+        if len(places) != 1:
+            raise ConfigurationError(
+                "Pipeline.replace",
+                got=f"{len(places)} candidates in {self!r}",
+                allowed="a policy of a class that stands here once, or old= to say which",
+            )
+        changed = [*self._policies]
+        changed[places[0]] = policy
+        _, *rest = self._parts()
+        return _rebuilt(tuple(changed), *rest)
+
+    def explain(self) -> Explanation:
+        """
+        Worst-case duration and attempts, and the findings of the checks, as data and (``str``) as text.
+
+        Breakers are taken to admit, chance to be unkind, and a server to ask for the longest waits that are honoured.
+        """
+        policies = tuple(_flat(self._policies)) if self._enabled is not False else ()
+        bounds = worst_of(policies)
+        return Explanation(bounds.attempts, bounds.duration, self._explained, repr(self))
+
+    def link(self, step: Step, hub: Hub) -> Step:
+        """The step that guards *step*, as part of another pipeline with *hub*."""
+        return self._linked_with(step, Hub(self._name or hub.pipeline, self._listeners, hub))
+
+    def _link(self) -> Step:
+        return self._linked_with(invoke, Hub(self._name, self._listeners))
+
+    def _linked_with(self, bare: Step, hub: Hub) -> Step:
+        if self._enabled is False:
+            return bare
+        step = bare
+        for policy in reversed(self._policies):
+            step = policy.link(step, hub)
+        if hub.listeners(CallFinished):
+            step = _observed(step, hub, repr(self))
+        return step if self._enabled is True else _switched(self._enabled, step, bare)  # type: ignore[arg-type]
+
+
+def _rebuilt(
+    policies: tuple[Policy | Pipeline, ...],
+    name: str | None,
+    key: Any,
+    listeners: tuple[Listener, ...],
+    enabled: bool | Callable[[], bool],  # noqa: FBT001 - Pipeline's own
+) -> Pipeline:
+    return Pipeline(*policies, name=name, key=key, listeners=listeners, enabled=enabled)
+
+
+def _spliced(policies: Iterable[Policy | Pipeline]) -> Iterator[Policy | Pipeline]:
+    for policy in policies:
+        if isinstance(policy, Pipeline) and policy._parts()[1:] == (None, None, (), True):  # noqa: SLF001
+            yield from policy.policies
+        else:
+            yield policy
+
+
+def _flat(policies: Iterable[Policy | Pipeline]) -> Iterator[Policy]:
+    """Every policy, those of inner pipelines that stay steps of their own included."""
+    for policy in policies:
+        if isinstance(policy, Pipeline):
+            if policy._enabled is not False:  # noqa: SLF001
+                yield from _flat(policy.policies)
+        else:
+            yield policy
+
+
+def _switched(enabled: Callable[[], bool], step: Step, bare: Step) -> Step:
+    async def guarded(call: Call) -> Any:
+        try:
+            on = enabled()
+        except Exception as error:  # noqa: BLE001 - law 6: a switch that fails leaves the guard on
+            hook_failed("Pipeline.enabled", enabled, error)
+            on = True
+        return await (step if on else bare)(call)
+
+    return guarded
+
+
+def _observed(step: Step, hub: Hub, label: str) -> Step:
+    """One step more for pipelines whose listeners want to hear of every call."""
+
+    async def guarded(call: Call) -> Any:
+        clock = PROCESS_CLOCK
+        started = clock.now()
+        outcome, error = "success", None
+        try:
+            return await step(call)
+        except RejectedError as raised:
+            outcome, error = "rejected", type(raised).__name__
+            raise
+        except Exception as raised:
+            outcome, error = "failure", type(raised).__name__
+            raise
+        except BaseException as raised:
+            outcome, error = "cancelled", type(raised).__name__
+            raise
+        finally:
+            at = clock.now()
+            hub.emit(
+                CallFinished(
+                    policy=label, pipeline=hub.pipeline, at=at, outcome=outcome,
+                    attempts=call.entered, elapsed=at - started, error=error,
+                )  # fmt: skip
+            )
+
+    return guarded

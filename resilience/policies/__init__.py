@@ -1,0 +1,1 @@
+"""One policy, one file; strangers to one another."""

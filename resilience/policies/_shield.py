@@ -1,0 +1,113 @@
+"""
+anyio's shields, for a deadline that cancels the task by hand.
+
+A scope of anyio with ``shield=True`` keeps cancellation out, and ``Task.cancel`` knows nothing of it. So when a deadline
+fires, and only then, this file looks whether the task is inside a shield that was entered *within* the guarded call, and
+if so waits until it has left. A shield *around* the guarded call does not concern its deadline.
+
+anyio keeps, for each task, the chain of its scopes (``_task_states``); which of them were entered inside the guard is
+read off the suspended frames below it: a ``with`` block keeps the exit method of what it entered on its frame. A shield
+that cannot be found below the guard counts as around it. These internals are looked up by name and nowhere else; without
+them no shield is seen, as in `asyncio.timeout`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import types
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
+from contextlib import AsyncExitStack, ExitStack
+from typing import Any
+
+__all__ = ["when_unshielded"]
+
+_SUSPENDED = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
+_DEPTH = 4
+
+
+def when_unshielded(
+    task: asyncio.Task[Any],
+    token: object,
+    loop: asyncio.AbstractEventLoop,
+    act: Callable[[object], None],
+) -> bool:
+    """
+    Whether *task* is shielded inside the guard whose frame holds *token*; if so *act* is called with the token as soon
+    as it no longer is, before the task's next step can suspend again unseen.
+    """
+    if not _shielded(task, token):
+        return False
+
+    def look_again(_: object = None) -> None:
+        if not when_unshielded(task, token, loop, act):
+            act(token)
+
+    # The task moves only when what it waits for is done; our callback runs after the task's own, so after its step.
+    waiter = getattr(task, "_fut_waiter", None)
+    if waiter is None:
+        loop.call_soon(look_again)
+    else:
+        waiter.add_done_callback(look_again)
+    return True
+
+
+def _shielded(task: asyncio.Task[Any], token: object) -> bool:
+    shields = set(map(id, _shields_of(task)))
+    if not shields:
+        return False
+    inside = False
+    for frame_owner in _suspended(task.get_coro()):
+        if inside and any(id(scope) in shields for scope in _entered_by(frame_owner, _DEPTH)):
+            return True
+        frame = getattr(frame_owner, "cr_frame", None)
+        if frame is not None and frame.f_locals.get("token") is token:
+            inside = True
+    return False
+
+
+def _shields_of(task: asyncio.Task[Any]) -> Iterator[Any]:
+    backend = sys.modules.get("anyio._backends._asyncio")
+    state = getattr(backend, "_task_states", {}).get(task)
+    scope = getattr(state, "cancel_scope", None)
+    while scope is not None:
+        # A scope of another task was entered before this task began, so outside every guard of it.
+        if scope.shield and getattr(scope, "_host_task", None) is task:
+            yield scope
+        scope = getattr(scope, "_parent_scope", None)
+
+
+def _suspended(
+    outermost: Coroutine[Any, Any, Any] | Generator[Any, Any, Any] | None,
+) -> Iterator[Any]:
+    """The coroutines and generators that wait for one another, from the outermost to the innermost."""
+    node: Any = outermost
+    while node is not None:
+        if isinstance(node, _SUSPENDED):
+            yield node
+            node = (
+                getattr(node, "cr_await", None)
+                or getattr(node, "gi_yieldfrom", None)
+                or getattr(node, "ag_await", None)
+            )
+        else:
+            # anext() and the like: an awaitable that wraps the frame it drives.
+            node = next((each for each in gc.get_referents(node) if isinstance(each, _SUSPENDED)), None)
+
+
+def _entered_by(owner: object, depth: int) -> Iterator[Any]:
+    """What the ``with`` blocks of a suspended frame have entered, through generator managers and exit stacks."""
+    if depth == 0:
+        return
+    for held in gc.get_referents(owner):
+        if isinstance(held, types.MethodType) and held.__name__ in {"__exit__", "__aexit__"}:
+            manager: Any = held.__self__
+            yield manager
+            yield from vars(manager).values() if hasattr(manager, "__dict__") else ()
+            generator = getattr(manager, "gen", None)
+            if isinstance(generator, Generator | AsyncGenerator):
+                yield from _entered_by(generator, depth - 1)
+            if isinstance(manager, ExitStack | AsyncExitStack):
+                for _, callback in manager._exit_callbacks:  # type: ignore[union-attr] # noqa: SLF001
+                    yield from _entered_by((callback,), depth - 1)

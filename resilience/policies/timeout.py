@@ -1,0 +1,167 @@
+"""
+Timeout: an answer in time or none.
+
+The call runs in the caller's task and context; nothing is spawned. On asyncio the deadline is an entry in a wheel
+(`_wheel`), several times cheaper than a scope per call; on trio it is trio's own scope. Which of several nested deadlines
+is named: the earliest, at a tie the outer.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from asyncio import CancelledError, current_task
+from asyncio.events import _get_running_loop as running_loop
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, final
+
+import attrs
+
+from resilience.bounds import Bounds, Inner
+from resilience.call import Call, Step
+from resilience.clock import PROCESS_CLOCK
+from resilience.doors import Policy
+from resilience.errors import DeadlineExpiredError, TimeoutExceededError
+from resilience.events import Hub, TimedOut, hook_failed
+from resilience.policies._wheel import Wheel, Wheels
+from resilience.validation import as_seconds, duration
+
+__all__ = ["Timeout"]
+
+
+@final
+@attrs.frozen(repr=False)
+class Timeout(Policy):
+    """
+    Cut a call off when its time is over.
+
+    Outside a `Retry` it bounds the whole call, waits included; inside, each attempt. A result that was produced beats
+    the deadline, and shields are respected: a deadline that fires inside a shielded scope waits until the task has left
+    it.
+
+    Args:
+        seconds: Time the call has, > 0, or a timedelta, or a function of the `Call` that returns seconds: None, NaN or
+            infinity mean no limit, 0 or less that the time is over already.
+
+    Raises:
+        TimeoutExceededError: the call ran and was cut off; also a builtin `TimeoutError`. A ``TimeoutError`` of the
+            callee's own passes as it is.
+        DeadlineExpiredError: the function returned 0 or less; the call never ran.
+        RuntimeError: awaited outside a task of asyncio or trio.
+    """
+
+    seconds: float | Callable[[Call], float | timedelta | None] = attrs.field(
+        converter=as_seconds, validator=duration(function=True)
+    )
+
+    def link(self, step: Step, hub: Hub) -> Step:
+        given = self.seconds
+        cut = _linked(step, hub, repr(self), given if isinstance(given, float) else math.inf)
+        if isinstance(given, float):
+            return cut
+        label = repr(self)
+
+        async def resolved(call: Call) -> Any:
+            seconds = _resolve(given, call)
+            if seconds == math.inf:
+                return await step(call)
+            if seconds <= 0:
+                raise DeadlineExpiredError(policy=label)
+            return await cut(call, seconds)
+
+        return resolved
+
+    def worst(self, inner: Inner, remaining: float) -> Bounds:
+        if not isinstance(self.seconds, float):
+            return inner(remaining)
+        shortest = min(remaining, self.seconds)
+        bounds = inner(shortest)
+        return attrs.evolve(bounds, duration=min(bounds.duration, shortest))
+
+
+def _resolve(function: Callable[[Call], float | timedelta | None], call: Call) -> float:
+    try:
+        seconds = as_seconds(function(call))
+    except Exception as error:  # noqa: BLE001 - law 6: the user's function must not become the call's error
+        hook_failed("Timeout.seconds", function, error)
+        return math.inf
+    if not isinstance(seconds, float) or math.isnan(seconds):
+        return math.inf
+    return seconds
+
+
+def _linked(step: Step, hub: Hub, label: str, seconds: float) -> Callable[..., Any]:
+    wheels = Wheels()
+
+    def timed_out(limit: float) -> TimeoutExceededError:
+        if hub.wants(TimedOut):
+            at = PROCESS_CLOCK.now()
+            hub.emit(TimedOut(policy=label, pipeline=hub.pipeline, at=at, seconds=limit))
+        return TimeoutExceededError(limit, policy=label)
+
+    async def guarded(call: Call, limit: float = seconds) -> Any:
+        loop = running_loop()
+        # No current task in a running loop: trio as a guest of that loop, or a coroutine driven by hand.
+        task = None if loop is None else current_task(loop)
+        if loop is None or task is None:
+            return await on_trio(call, limit)
+        wheel = wheels.latest
+        if wheel is None or wheel.loop() is not loop:
+            wheel = wheels.of(loop)
+        if limit is not seconds:
+            wheel = Wheel(loop)  # a length of its own breaks the order that a shared wheel lives by
+        outer = call.until
+        until = wheel.now() + limit
+        if outer <= until:
+            return await step(call)
+        call.until = until
+        call.time = wheel.now
+        cancelling = task.cancelling()
+        token = object()
+        entries = wheel.entries
+        entries[token] = until, task
+        if wheel.timer is None:
+            wheel.arm(loop, until)
+        try:
+            result = await step(call)
+        except CancelledError as cancelled:
+            if entries.pop(token, None) is not None or task.uncancel() > cancelling:
+                raise  # not by us, or not by us alone
+            call.settle_parked(cut=True)
+            raise timed_out(limit) from cancelled
+        except BaseException:
+            if entries.pop(token, None) is None:
+                task.uncancel()
+            raise
+        else:
+            # Gone: the callee swallowed our cancellation. What it returned beats the deadline.
+            if entries.pop(token, None) is None:
+                task.uncancel()
+            return result
+        finally:
+            call.until = outer
+            if limit is not seconds and wheel.timer is not None:
+                wheel.timer.cancel()
+
+    async def on_trio(call: Call, limit: float) -> Any:
+        trio = sys.modules.get("trio")
+        if trio is None or not trio.lowlevel.in_trio_task():
+            raise RuntimeError(f"{label} must be awaited in a task of asyncio or trio")
+        outer = call.until
+        until = trio.current_time() + limit
+        if outer <= until:
+            return await step(call)
+        call.until = until
+        call.time = trio.current_time
+        scope = trio.CancelScope(deadline=until)
+        try:
+            with scope:
+                return await step(call)
+        finally:
+            call.until = outer
+            if scope.cancelled_caught:
+                call.settle_parked(cut=True)
+        raise timed_out(limit)
+
+    return guarded

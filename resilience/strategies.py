@@ -1,0 +1,185 @@
+"""
+tenacity's strategy objects, asked the way tenacity asks them, without its loop.
+
+`stop_*`, `wait_*` and `retry_if_*` are plain callables of one state object. The state here is our own, because tenacity's
+reads the clock for itself; the outcome inside it is tenacity's, so that every strategy, plain callables included, finds
+what it expects. Nothing of tenacity is imported before a strategy has to be asked.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+__all__ = [
+    "AttemptState",
+    "asked_about_error",
+    "asked_about_result",
+    "is_asynchronous",
+    "is_strategy",
+    "judges_errors_only",
+    "named_exceptions",
+]
+
+
+def is_strategy(value: object) -> bool:
+    """Whether *value* is one of tenacity's ``retry_if_*`` objects, which take a state and not an error."""
+    tenacity = sys.modules.get("tenacity")
+    return tenacity is not None and isinstance(value, tenacity.retry_base)
+
+
+def is_asynchronous(value: Any) -> bool:
+    """Whether calling *value* gives an awaitable, as far as can be seen without calling it."""
+    while isinstance(value, functools.partial):
+        value = value.func
+    if inspect.iscoroutinefunction(value):
+        return True
+    if inspect.iscoroutinefunction(getattr(type(value), "__call__", None)):  # noqa: B004 - async def, not callability
+        return True
+    return any(is_asynchronous(part) for part in getattr(value, "retries", ()))
+
+
+def judges_errors_only(strategy: Any) -> bool:
+    """Whether a ``retry_if_*`` object says no to every result, so that a success need not ask it."""
+    tenacity = sys.modules["tenacity"]
+    asynchronous = tenacity.asyncio.retry
+    if isinstance(strategy, (tenacity.retry_any, asynchronous.retry_any)):
+        return all(map(judges_errors_only, strategy.retries))
+    if isinstance(strategy, (tenacity.retry_all, asynchronous.retry_all)):
+        return any(map(judges_errors_only, strategy.retries))
+    # Exact classes: retry_unless_exception_type and others derive from these and say yes to results.
+    return type(strategy) in {
+        tenacity.retry_if_exception,
+        tenacity.retry_if_exception_type,
+        tenacity.retry_if_not_exception_type,
+        tenacity.retry_if_exception_cause_type,
+        tenacity.retry_if_exception_message,
+        asynchronous.retry_if_exception,
+    }
+
+
+def named_exceptions(spec: Any) -> tuple[type[BaseException], ...]:
+    """The exception classes that ``on`` names, through tenacity's objects and their unions."""
+    if isinstance(spec, tuple):
+        return tuple(name for each in spec for name in named_exceptions(each))
+    if isinstance(spec, type):
+        return (spec,)
+    if is_strategy(spec):
+        if hasattr(spec, "retries"):
+            return named_exceptions(tuple(spec.retries))
+        return named_exceptions(getattr(spec, "exception_types", ()))
+    return ()
+
+
+@final
+class AttemptState:
+    """
+    What a strategy sees at a decision; the attributes are those of ``tenacity.RetryCallState``.
+
+    Times are seconds on the policy's clock. Built after an attempt that may have failed, never before.
+    """
+
+    __slots__ = (
+        "args", "attempt_number", "fn", "idle_for", "kwargs", "next_action",
+        "outcome", "outcome_timestamp", "retry_object", "start_time", "upcoming_sleep",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        fn: Callable[..., Any] | None = None,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        start_time: float = 0.0,
+        retry_object: object = None,
+        attempt_number: int = 1,
+        idle_for: float = 0.0,
+    ) -> None:
+        self.fn = fn
+        self.args = args
+        self.kwargs = {} if kwargs is None else kwargs
+        self.start_time = start_time
+        self.retry_object = retry_object
+        self.attempt_number = attempt_number
+        self.idle_for = idle_for
+        self.outcome: Any = None
+        self.outcome_timestamp: float | None = None
+        self.next_action: Any = None
+        self.upcoming_sleep = 0.0
+
+    @property
+    def seconds_since_start(self) -> float | None:
+        if self.outcome_timestamp is None:
+            return None
+        return self.outcome_timestamp - self.start_time
+
+    def get_fn_name(self) -> str:
+        return getattr(self.fn, "__qualname__", None) or type(self.fn).__qualname__
+
+    def failed(self, error: BaseException, at: float) -> AttemptState:
+        self.outcome = _outcome(self.attempt_number)
+        self.outcome.set_exception(error)
+        self.outcome_timestamp = at
+        return self
+
+    def returned(self, result: object, at: float) -> AttemptState:
+        self.outcome = _outcome(self.attempt_number)
+        self.outcome.set_result(result)
+        self.outcome_timestamp = at
+        return self
+
+
+def _outcome(attempt: int) -> Any:
+    from tenacity import Future  # noqa: PLC0415 - not before a strategy is asked
+
+    return Future(attempt)
+
+
+def asked_about_error(strategy: Callable[[Any], object], error: BaseException) -> object:
+    """A ``retry_if_*`` object as a predicate of an error."""
+    return strategy(AttemptState().failed(error, 0.0))
+
+
+def asked_about_result(strategy: Callable[[Any], object], result: object) -> object:
+    """A ``retry_if_*`` object as a predicate of a result."""
+    return strategy(AttemptState().returned(result, 0.0))
+
+
+def wait_bounds(wait: Any, attempt: int, cap: float) -> tuple[float, float]:
+    """The shortest and the longest wait after *attempt* failures, seconds; (0, cap) where it cannot be read off."""
+    if hasattr(wait, "bound"):
+        return 0.0, min(wait.bound(attempt), cap)
+    tenacity = sys.modules.get("tenacity")
+    if tenacity is None:
+        return 0.0, cap
+    match wait:
+        case tenacity.wait_fixed():
+            low = high = wait.wait_fixed
+        case tenacity.wait_random():
+            low, high = wait.wait_random_min, wait.wait_random_max
+        case tenacity.wait_combine():
+            parts = [wait_bounds(part, attempt, cap) for part in wait.wait_funcs]
+            low, high = sum(part[0] for part in parts), sum(part[1] for part in parts)
+        case tenacity.wait_chain():
+            number = min(max(attempt, 1), len(wait.strategies))
+            return wait_bounds(wait.strategies[number - 1], attempt, cap)
+        case tenacity.wait_incrementing():
+            low = high = wait(AttemptState(attempt_number=attempt))
+        case tenacity.wait_random_exponential():
+            low = wait.min
+            high = tenacity.wait_exponential.__call__(wait, AttemptState(attempt_number=attempt))
+        case tenacity.wait_exponential():
+            low = high = wait(AttemptState(attempt_number=attempt))
+        case tenacity.wait_exponential_jitter():
+            plain = getattr(wait, "multiplier", None) or wait.initial
+            exponent = min(attempt - 1, 1000 / max(1.0, math.log2(wait.exp_base)))
+            floor = max(0.0, getattr(wait, "min", 0.0))
+            low = max(floor, min(plain * wait.exp_base**exponent, wait.max))
+            high = max(floor, min(plain * wait.exp_base**exponent + wait.jitter, wait.max))
+        case _:
+            return 0.0, cap
+    return min(low, cap), min(high, cap)

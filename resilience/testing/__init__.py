@@ -1,0 +1,34 @@
+"""
+Testing as a feature: virtual time, scripts, recorders and switches, for this package's own tests and for yours.
+
+    from resilience.testing import Script, run
+
+    def test_a_third_attempt_succeeds():
+        async def main():
+            script = Script(OSError, OSError, 42)
+            assert await Retry(attempts=3, on=OSError)(script) == 42
+            assert script.calls == 3
+
+        run(main)                      # asyncio, in virtual time: waits of hours take milliseconds
+        run(main, backend="trio")
+"""
+
+from resilience.testing.scripts import Calls, Hang, Recorder, Script, Wait
+from resilience.testing.switches import disabled, forced, instant
+from resilience.testing.time import BACKENDS, ManualClock, VirtualEventLoop, follow, run
+
+__all__ = [
+    "BACKENDS",
+    "Calls",
+    "Hang",
+    "ManualClock",
+    "Recorder",
+    "Script",
+    "VirtualEventLoop",
+    "Wait",
+    "disabled",
+    "follow",
+    "forced",
+    "instant",
+    "run",
+]

@@ -1,0 +1,42 @@
+"""
+Switches for a test: no waiting, no policies, a breaker in a given state. The first two hold for the current context only,
+so tests that run side by side do not see each other's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from resilience.core.generations import CircuitState
+from resilience.modes import MODES
+from resilience.policies.circuit_breaker import CircuitBreaker
+
+__all__ = ["disabled", "forced", "instant"]
+
+
+def instant() -> AbstractContextManager[None]:
+    """Within this block and the tasks it starts, retries wait no time between attempts."""
+    return MODES.make_instant()
+
+
+def disabled() -> AbstractContextManager[None]:
+    """Within this block and the tasks it starts, every pipeline is the bare call."""
+    return MODES.disable()
+
+
+@contextmanager
+def forced(breaker: CircuitBreaker, state: CircuitState) -> Iterator[CircuitBreaker]:
+    """
+    Put *breaker* into a fresh generation of *state*, and back to a fresh closed one (or what it was by hand) at the end.
+
+    An OPEN one ends its break on its own clock as always; HALF_OPEN has all its probes to give.
+    """
+    before = breaker.state
+    breaker._core.force(state)  # noqa: SLF001 - our own
+    try:
+        yield breaker
+    finally:
+        breaker.reset()
+        if before not in {CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.CLOSED}:
+            breaker._core.force(before)  # noqa: SLF001

@@ -1,0 +1,224 @@
+"""
+One place where a setting is judged, once, at construction.
+
+Each validator carries the rules it enforces with a value that breaks each of them, so that a test can walk every field
+of every option and prove that the error names the field, what it got and what is allowed.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, final
+
+import attrs
+
+from resilience.clock import CallableClock, Clock
+from resilience.errors import ConfigurationError, brief
+
+__all__ = [
+    "Allowed",
+    "as_clock",
+    "as_seconds",
+    "check",
+    "clock",
+    "count",
+    "duration",
+    "flag",
+    "instance",
+    "name",
+    "one_of",
+    "ratio",
+    "refuse",
+    "rng",
+    "spelled",
+]
+
+
+def refuse(field: str, value: object, allowed: str) -> ConfigurationError:
+    """The one error for bad input."""
+    return ConfigurationError(field, got=brief(value), allowed=allowed)
+
+
+@final
+@attrs.frozen
+class Allowed:
+    """
+    An attrs validator that knows how to be broken.
+
+    Args:
+        text: What is allowed, in words with units; the error's ending.
+        accepts: Says whether a value is allowed; never raises.
+        breaches: Rule -> a value that breaks it.
+    """
+
+    text: str
+    accepts: Callable[[Any], bool]
+    breaches: Mapping[str, object]
+
+    def __call__(self, owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if not self.accepts(value):
+            path = f"{type(owner).__name__}.{attribute.name.lstrip('_')}"
+            raise refuse(path, value, self.text)
+
+
+def as_seconds(value: Any) -> Any:
+    """A duration at the door: ``timedelta`` and ``int`` become ``float`` seconds; what is neither is left to the validator."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if type(value) is int:
+        try:
+            return float(value)
+        except OverflowError:
+            return value
+    return value
+
+
+def as_clock(value: Any) -> Any:
+    """A bare ``now`` function becomes a clock."""
+    return CallableClock(value) if callable(value) and not hasattr(value, "now") else value
+
+
+_NOT_NUMBERS: Mapping[str, object] = {"text": "5", "boolean": True, "not a number": math.nan}
+
+
+def duration(*, zero: bool = False, none: bool = False, function: bool = False) -> Allowed:
+    """Seconds: finite, above 0 (or from 0 with *zero*); None or a function where the field says so."""
+
+    def accepts(value: object) -> bool:
+        if value is None:
+            return none
+        if function and callable(value):
+            return True
+        return type(value) is float and (0.0 <= value if zero else 0.0 < value) and value < math.inf
+
+    text = f"seconds {'>=' if zero else '>'} 0 (a finite number or a timedelta)"
+    breaches = dict(_NOT_NUMBERS)
+    breaches |= {"infinite": math.inf, "negative": -1.0, "beyond a float": 10**400}
+    if not zero:
+        breaches["zero"] = 0.0
+    if none:
+        text += ", or None"
+    else:
+        breaches["none"] = None
+    if function:
+        text += ", or a function"
+    return Allowed(text, accepts, breaches)
+
+
+def count(*, low: int = 1, none: bool = False) -> Allowed:
+    """A whole number from *low* upward; None where the field says so."""
+
+    def accepts(value: object) -> bool:
+        return none if value is None else type(value) is int and value >= low
+
+    breaches: dict[str, object] = {"text": "3", "boolean": True, "fraction": low + 0.5}
+    breaches |= {"negative": -1, "below": low - 1}
+    if not none:
+        breaches["none"] = None
+    text = f"a whole number >= {low}" + (", or None" if none else "")
+    return Allowed(text, accepts, breaches)
+
+
+def ratio() -> Allowed:
+    """A share in (0, 1]."""
+
+    def accepts(value: object) -> bool:
+        return type(value) in (int, float) and 0 < value <= 1  # type: ignore[operator]
+
+    breaches = dict(_NOT_NUMBERS)
+    breaches |= {"none": None, "zero": 0.0, "negative": -0.5, "above one": 1.01, "percent": 50}
+    return Allowed("a ratio in (0, 1]", accepts, breaches)
+
+
+def flag() -> Allowed:
+    """True or False, nothing that only looks like it."""
+    return Allowed(
+        "True or False",
+        lambda value: type(value) is bool,
+        {"none": None, "number": 1, "text": "yes"},
+    )
+
+
+def name(*, none: bool = False) -> Allowed:
+    """A name for logs and metrics: 1 to 256 printable characters."""
+
+    def accepts(value: object) -> bool:
+        if value is None:
+            return none
+        return isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable()  # noqa: PLR2004
+
+    breaches: dict[str, object] = {"number": 7, "empty": "", "long": "x" * 257, "line break": "a\nb"}
+    if not none:
+        breaches["none"] = None
+    text = "a name of 1 to 256 printable characters" + (", or None" if none else "")
+    return Allowed(text, accepts, breaches)
+
+
+def instance(kinds: type | tuple[type, ...], text: str, *, none: bool = False) -> Allowed:
+    """An object of one of these classes."""
+
+    def accepts(value: object) -> bool:
+        return none if value is None else isinstance(value, kinds)
+
+    breaches: dict[str, object] = {"text": "x", "number": 30}
+    if not none:
+        breaches["none"] = None
+    return Allowed(text + (", or None" if none else ""), accepts, breaches)
+
+
+def one_of(text: str, accepts: Callable[[Any], bool], breaches: Mapping[str, object]) -> Allowed:
+    """Anything else: the rule as a function, with the values that break it."""
+    return Allowed(text, accepts, breaches)
+
+
+def clock() -> Allowed:
+    """None, an object with ``now()``, or a function that returns seconds."""
+    return Allowed(
+        "None, a function that returns monotonic seconds, or an object with now()",
+        lambda value: value is None or isinstance(value, Clock),
+        {"number": 12.0, "text": "monotonic"},
+    )
+
+
+def rng() -> Allowed:
+    """None or an object with ``random()``."""
+    return Allowed(
+        "None or an object with random(), such as random.Random()",
+        lambda value: value is None or callable(getattr(value, "random", None)),
+        {"number": 4, "text": "seed"},
+    )
+
+
+def check(path: str, value: object, allowed: Allowed) -> None:
+    """The same judgement for what is no attrs field."""
+    if not allowed.accepts(value):
+        raise refuse(path, value, allowed.text)
+
+
+def spelled(value: object) -> str:
+    """How a policy was written: the first field bare, the others by name, defaults left out."""
+    fields = [each for each in attrs.fields(type(value)) if each.init]  # type: ignore[arg-type]
+    parts = []
+    for each in fields:
+        given = getattr(value, each.name)
+        default = each.default
+        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+            default = default.factory()  # type: ignore[union-attr]
+        if each.kw_only:
+            if given != default:
+                parts.append(f"{each.name}={_spelled(given)}")
+        elif given is not None:
+            parts.append(_spelled(given))
+    return f"{type(value).__name__}({', '.join(parts)})"
+
+
+def _spelled(value: object) -> str:
+    if isinstance(value, tuple):
+        inside = ", ".join(map(_spelled, value))
+        return f"({inside},)" if len(value) == 1 else f"({inside})"
+    if isinstance(value, (type, types.FunctionType, types.MethodType)):
+        return value.__qualname__
+    return brief(value)

@@ -1,0 +1,173 @@
+"""
+Success, failure or nothing: how an outcome is judged, in one place for every policy.
+
+`on` says what is a failure and `ignore` what is nothing; both match: ignored; neither matches: success, the dependency
+answered. Before either is asked: a rejection is nothing (the dependency was never called) and our own deadline is a
+failure, unless `ignore` names it itself. Exception groups count by their leaves.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias, final
+
+from resilience.errors import RejectedError, TimeoutExceededError
+from resilience.events import hook_failed
+from resilience.strategies import asked_about_error, asked_about_result, is_asynchronous, is_strategy
+from resilience.validation import Allowed, one_of
+
+if TYPE_CHECKING:
+    from tenacity.retry import retry_base
+
+__all__ = ["ErrorFilter", "Judge", "ResultFilter", "Verdict", "error_filter", "leaves", "result_filter"]
+
+ErrorFilter: TypeAlias = (
+    "type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], object] | retry_base"
+)
+"""Exception classes, a predicate of the error, or one of tenacity's ``retry_if_*`` objects."""
+
+ResultFilter: TypeAlias = "Callable[[Any], object] | retry_base"
+"""A predicate of the result (true: the result counts as a failure), or one of tenacity's ``retry_if_*`` objects."""
+
+
+class Verdict(enum.Enum):
+    """How a call counts."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    IGNORED = "ignored"
+
+
+def is_types(value: object) -> bool:
+    """Whether *value* is an exception class or a tuple of them; a cancellation is none of ours to judge."""
+    kinds = value if isinstance(value, tuple) else (value,)
+    return all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds)
+
+
+def error_filter(*, asynchronous: bool = False, empty: bool = False) -> Allowed:
+    """The validator of ``on`` and ``ignore``."""
+
+    def accepts(value: object) -> bool:
+        if isinstance(value, tuple):
+            return is_types(value) and (empty or bool(value))
+        if is_types(value):
+            return True
+        if isinstance(value, type) or not callable(value):
+            return False
+        return asynchronous or not is_asynchronous(value)
+
+    text = "exception classes, a predicate of the error, or a tenacity retry_if_* object"
+    breaches: dict[str, object] = {
+        "text": "OSError",
+        "none": None,
+        "list": [OSError],
+        "other class": int,
+        "cancellation": KeyboardInterrupt,
+    }
+    if not asynchronous:
+        text += " (none of them async)"
+        breaches["async predicate"] = _an_async_predicate
+    if not empty:
+        breaches["empty"] = ()
+    return one_of(text, accepts, breaches)
+
+
+def result_filter(*, asynchronous: bool = False) -> Allowed:
+    """The validator of ``on_result``."""
+
+    def accepts(value: object) -> bool:
+        if value is None:
+            return True
+        if isinstance(value, type) or not callable(value):
+            return False
+        return asynchronous or not is_asynchronous(value)
+
+    text = "None, a predicate of the result, or a tenacity retry_if_result object"
+    breaches: dict[str, object] = {"number": 500, "class": OSError}
+    if not asynchronous:
+        text += " (not async)"
+        breaches["async predicate"] = _an_async_predicate
+    return one_of(text, accepts, breaches)
+
+
+async def _an_async_predicate(_: object) -> bool:  # pragma: no cover - a value to be refused, never called
+    return True
+
+
+def leaves(error: Exception) -> Iterator[Exception]:
+    """The errors inside a group, however deeply nested; an error that is no group is its own leaf."""
+    stack = [error]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, ExceptionGroup):
+            stack.extend(each.exceptions)
+        else:
+            yield each
+
+
+def _matcher(spec: Any) -> Callable[[Exception], object]:
+    if is_types(spec):
+        kinds = spec if isinstance(spec, tuple) else (spec,)
+        return lambda error: isinstance(error, kinds)
+    if is_strategy(spec):
+        return lambda error: asked_about_error(spec, error)
+    return spec  # type: ignore[no-any-return]
+
+
+@final
+class Judge:
+    """The verdicts of one policy. Synchronous; safe in any thread if the user's predicates are."""
+
+    __slots__ = ("_ignores", "_matches", "_on", "_ignore", "_timeout", "_unhappy", "on_result")
+
+    def __init__(self, on: Any, ignore: Any, on_result: Any) -> None:
+        self._on = on
+        self._ignore = ignore
+        self._matches = _matcher(on)
+        self._ignores = _matcher(ignore)
+        named = ignore if isinstance(ignore, tuple) else (ignore,)
+        ours = TimeoutExceededError in named
+        self._timeout = Verdict.IGNORED if ours else Verdict.FAILURE
+        self.on_result = on_result
+        self._unhappy: Callable[[Any], object] = (
+            (lambda result: asked_about_result(on_result, result))
+            if is_strategy(on_result)
+            else on_result
+        )
+
+    def error(self, error: Exception) -> Verdict:
+        """The verdict on a raised error."""
+        if not isinstance(error, ExceptionGroup):
+            return self._leaf(error)
+        verdicts = {self._leaf(leaf) for leaf in leaves(error)}
+        if Verdict.FAILURE in verdicts:
+            return Verdict.FAILURE
+        return Verdict.IGNORED if verdicts == {Verdict.IGNORED} else Verdict.SUCCESS
+
+    def result(self, result: object) -> Verdict:
+        """The verdict on a returned value."""
+        if self.on_result is None:
+            return Verdict.SUCCESS
+        try:
+            return Verdict.FAILURE if self._unhappy(result) else Verdict.SUCCESS
+        except Exception as fault:  # noqa: BLE001 - law 6: a failing predicate counts as failure
+            hook_failed("on_result", self.on_result, fault)
+            return Verdict.FAILURE
+
+    def _leaf(self, error: Exception) -> Verdict:
+        if isinstance(error, RejectedError):
+            return Verdict.IGNORED
+        if isinstance(error, TimeoutExceededError):
+            return self._timeout
+        try:
+            if self._ignores(error):
+                return Verdict.IGNORED
+        except Exception as fault:  # noqa: BLE001 - law 6
+            hook_failed("ignore", self._ignore, fault)
+            return Verdict.FAILURE
+        try:
+            return Verdict.FAILURE if self._matches(error) else Verdict.SUCCESS
+        except Exception as fault:  # noqa: BLE001 - law 6
+            hook_failed("on", self._on, fault)
+            return Verdict.FAILURE

@@ -1,0 +1,72 @@
+"""
+Every test that is an ``async def`` runs on every backend, in virtual time where the backend has it.
+
+A cell that cannot run is skipped with its reason; a skip without one fails the run (`pytest_runtest_makereport`).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from resilience.testing import BACKENDS, ManualClock, run
+
+_NO_EAGER = "eager tasks came with Python 3.12"
+
+
+def _cells() -> list[Any]:
+    old = sys.version_info < (3, 12)
+    return [
+        pytest.param(
+            backend,
+            marks=[pytest.mark.skip(reason=_NO_EAGER)] if old and backend == "asyncio+eager" else [],
+        )
+        for backend in BACKENDS
+    ]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", _cells())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            assert "backend" in item.fixturenames, f"{item.nodeid}: async without the backend fixture"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    run(functools.partial(pyfuncitem.obj, **arguments), backend=pyfuncitem.funcargs["backend"])
+    return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
+    report = yield
+    if report.skipped and not (isinstance(report.longrepr, tuple) and len(report.longrepr[2]) > len("Skipped: ")):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped without a reason"
+    return report
+
+
+@pytest.fixture
+def unit(backend: str) -> float:
+    """One second of a test's story: virtual where time can jump, 20 real milliseconds on uvloop."""
+    return 0.02 if backend == "uvloop" else 1.0
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock for ``clock=`` that moves when the test says so."""
+    return ManualClock()
