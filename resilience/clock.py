@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import time
+from asyncio import current_task
+from asyncio.events import _get_running_loop as running_loop
 from collections.abc import Callable
 from typing import Protocol, final, runtime_checkable
 
-__all__ = ["PROCESS_CLOCK", "RNG", "CallableClock", "Clock", "ProcessClock", "Rng"]
+__all__ = ["PROCESS_CLOCK", "RNG", "CallableClock", "Clock", "ProcessClock", "Rng", "loop_time"]
 
 
 @runtime_checkable
@@ -62,6 +65,17 @@ class CallableClock:
 
 
 PROCESS_CLOCK = ProcessClock()
+
+
+def loop_time() -> float:
+    """The clock that sleeps and deadlines go by: of the running asyncio loop or of trio; real time outside of both."""
+    loop = running_loop()
+    trio = sys.modules.get("trio")
+    # trio may be a guest of a running asyncio loop, and then no asyncio task is running.
+    if trio is not None and trio.lowlevel.in_trio_run() and (loop is None or current_task(loop) is None):
+        return trio.current_time()  # type: ignore[no-any-return]
+    return time.monotonic() if loop is None else loop.time()
+
 
 # Our own generator: a user's random.seed(0) must not synchronise the jitter of a fleet.
 RNG = random.Random()  # noqa: S311 - jitter, not a secret

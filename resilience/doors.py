@@ -13,6 +13,7 @@ import types
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
+from math import inf
 from typing import (
     Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeAlias, TypeVar, final, overload,
 )  # fmt: skip
@@ -20,7 +21,7 @@ from typing import (
 import attrs
 
 from resilience.bounds import Bounds, Inner
-from resilience.call import Call, Step, invoke
+from resilience.call import Call, Step, invoke, new_call
 from resilience.clock import PROCESS_CLOCK
 from resilience.errors import RejectedError
 from resilience.events import Hub
@@ -111,7 +112,7 @@ class Guard:
             return step
 
     def _new_call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> Call:
-        call = Call(fn, args, kwargs)
+        call = new_call(fn, args, kwargs)
         if (key := self._key) is not None:
             call.key_of = key
         return call
@@ -148,7 +149,15 @@ class Guard:
 
         @functools.wraps(fn)
         async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-            call = Call(fn, args, kwargs)
+            # new_call, written out: this is the path every call takes.
+            call = Call()
+            call.fn = fn
+            call.args = args
+            call.kwargs = kwargs
+            call.entered = 0
+            call.until = inf
+            call.held = None
+            call.parked = None
             if key is not None:
                 call.key_of = key
             if MODES.in_use and MODES.disabled():

@@ -29,20 +29,22 @@ _DEPTH = 4
 
 def when_unshielded(
     task: asyncio.Task[Any],
-    token: object,
+    call: object,
+    entries: object,
     loop: asyncio.AbstractEventLoop,
-    act: Callable[[object], None],
+    act: Callable[[], object],
 ) -> bool:
     """
-    Whether *task* is shielded inside the guard whose frame holds *token*; if so *act* is called with the token as soon
-    as it no longer is, before the task's next step can suspend again unseen.
+    Whether *task* is shielded inside the guard whose frame holds both *call* and *entries*.
+
+    If so *act* is called as soon as it no longer is, before a later wait of the task can go unseen.
     """
-    if not _shielded(task, token):
+    if not _shielded(task, call, entries):
         return False
 
     def look_again(_: object = None) -> None:
-        if not when_unshielded(task, token, loop, act):
-            act(token)
+        if not when_unshielded(task, call, entries, loop, act):
+            act()
 
     # The task moves only when what it waits for is done; our callback runs after the task's own, so after its step.
     waiter = getattr(task, "_fut_waiter", None)
@@ -53,16 +55,17 @@ def when_unshielded(
     return True
 
 
-def _shielded(task: asyncio.Task[Any], token: object) -> bool:
+def _shielded(task: asyncio.Task[Any], call: object, entries: object) -> bool:
     shields = set(map(id, _shields_of(task)))
     if not shields:
         return False
     inside = False
-    for frame_owner in _suspended(task.get_coro()):
-        if inside and any(id(scope) in shields for scope in _entered_by(frame_owner, _DEPTH)):
+    for owner in _suspended(task.get_coro()):
+        if inside and any(id(scope) in shields for scope in _entered_by(owner, _DEPTH)):
             return True
-        frame = getattr(frame_owner, "cr_frame", None)
-        if frame is not None and frame.f_locals.get("token") is token:
+        frame = getattr(owner, "cr_frame", None)
+        names = {} if frame is None else frame.f_locals
+        if names.get("call") is call and names.get("entries") is entries:
             inside = True
     return False
 

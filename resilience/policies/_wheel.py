@@ -9,11 +9,13 @@ to its loop and dies with it; nothing here is held from outside but by weak refe
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, final
 from weakref import WeakKeyDictionary, ref
 
+from resilience.call import Call
 from resilience.policies._shield import when_unshielded
 
 __all__ = ["Wheel", "Wheels"]
@@ -25,19 +27,21 @@ _GRAIN = 1e-6
 @final
 class Wheel:
     """
-    The calls in flight under one deadline length on one loop, oldest first: token -> (until, task).
+    The calls in flight under one deadline length on one loop, oldest first: call -> (until, task).
 
-    Whoever finds its token gone was cut off. ``now`` is the loop's clock, read without its method where that is plain
+    Who finds its call gone was cut off. ``now`` is the loop's clock, read without its method where that is plain
     `time.monotonic`.
     """
 
     __slots__ = ("entries", "loop", "now", "timer")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         plain = getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time
-        self.loop = ref(loop)
-        self.now: Callable[[], float] = time.monotonic if plain else _LoopTime(loop)
-        self.entries: dict[object, tuple[float, asyncio.Task[Any]]] = {}
+        self.loop: Callable[[], object] = _no_loop if loop is None else ref(loop)
+        self.now: Callable[[], float] = (
+            time.monotonic if plain or loop is None else _LoopTime(loop)
+        )
+        self.entries: dict[Call, tuple[float, asyncio.Task[Any]]] = {}
         self.timer: asyncio.TimerHandle | None = None
 
     def arm(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
@@ -49,17 +53,18 @@ class Wheel:
         due = self.now() + _GRAIN
         entries = self.entries
         expired = []
-        for token, (until, task) in entries.items():
+        for call, (until, task) in entries.items():
             if until > due:
                 self.arm(loop, until)
                 break
-            expired.append((token, task))
-        for token, task in expired:
-            if not when_unshielded(task, token, loop, self._cancel):
-                self._cancel(token)
+            expired.append((call, task))
+        for call, task in expired:
+            cancel = functools.partial(self._cancel, call)
+            if not when_unshielded(task, call, entries, loop, cancel):
+                cancel()
 
-    def _cancel(self, token: object) -> None:
-        entry = self.entries.pop(token, None)
+    def _cancel(self, call: Call) -> None:
+        entry = self.entries.pop(call, None)
         if entry is not None:
             entry[1].cancel()
 
@@ -78,6 +83,10 @@ class _LoopTime:
         return time.monotonic() if loop is None else loop.time()
 
 
+def _no_loop() -> None:
+    """Of the wheel that stands for none: no loop is it."""
+
+
 @final
 class Wheels:
     """The wheels of one deadline length, one per loop. ``latest`` saves the look-up where there is one loop."""
@@ -86,7 +95,7 @@ class Wheels:
 
     def __init__(self) -> None:
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Wheel] = WeakKeyDictionary()
-        self.latest: Wheel | None = None
+        self.latest = Wheel(None)
 
     def of(self, loop: asyncio.AbstractEventLoop) -> Wheel:
         wheel = self._by_loop.get(loop)
@@ -94,3 +103,9 @@ class Wheels:
             wheel = self._by_loop[loop] = Wheel(loop)
         self.latest = wheel
         return wheel
+
+    def stop(self) -> None:
+        """No deadline will be asked for again."""
+        for wheel in self._by_loop.values():
+            if wheel.timer is not None:
+                wheel.timer.cancel()

@@ -24,7 +24,7 @@ from resilience.clock import PROCESS_CLOCK
 from resilience.doors import Policy
 from resilience.errors import DeadlineExpiredError, TimeoutExceededError
 from resilience.events import Hub, TimedOut, hook_failed
-from resilience.policies._wheel import Wheel, Wheels
+from resilience.policies._wheel import Wheels
 from resilience.validation import as_seconds, duration
 
 __all__ = ["Timeout"]
@@ -56,11 +56,9 @@ class Timeout(Policy):
     )
 
     def link(self, step: Step, hub: Hub) -> Step:
-        given = self.seconds
-        cut = _linked(step, hub, repr(self), given if isinstance(given, float) else math.inf)
+        given, label = self.seconds, repr(self)
         if isinstance(given, float):
-            return cut
-        label = repr(self)
+            return _linked(step, hub, label, given, Wheels())
 
         async def resolved(call: Call) -> Any:
             seconds = _resolve(given, call)
@@ -68,7 +66,12 @@ class Timeout(Policy):
                 return await step(call)
             if seconds <= 0:
                 raise DeadlineExpiredError(policy=label)
-            return await cut(call, seconds)
+            # A length of its own breaks the order that a shared wheel lives by, so it gets one of its own.
+            wheels = Wheels()
+            try:
+                return await _linked(step, hub, label, seconds, wheels)(call)
+            finally:
+                wheels.stop()
 
         return resolved
 
@@ -91,69 +94,59 @@ def _resolve(function: Callable[[Call], float | timedelta | None], call: Call) -
     return seconds
 
 
-def _linked(step: Step, hub: Hub, label: str, seconds: float) -> Callable[..., Any]:
-    wheels = Wheels()
-
-    def timed_out(limit: float) -> TimeoutExceededError:
+def _linked(step: Step, hub: Hub, label: str, seconds: float, wheels: Wheels) -> Step:
+    def timed_out() -> TimeoutExceededError:
         if hub.wants(TimedOut):
             at = PROCESS_CLOCK.now()
-            hub.emit(TimedOut(policy=label, pipeline=hub.pipeline, at=at, seconds=limit))
-        return TimeoutExceededError(limit, policy=label)
+            hub.emit(TimedOut(policy=label, pipeline=hub.pipeline, at=at, seconds=seconds))
+        return TimeoutExceededError(seconds, policy=label)
 
-    async def guarded(call: Call, limit: float = seconds) -> Any:
+    async def guarded(call: Call) -> Any:
         loop = running_loop()
         # No current task in a running loop: trio as a guest of that loop, or a coroutine driven by hand.
-        task = None if loop is None else current_task(loop)
-        if loop is None or task is None:
-            return await on_trio(call, limit)
+        if loop is None or (task := current_task(loop)) is None:
+            return await on_trio(call)
         wheel = wheels.latest
-        if wheel is None or wheel.loop() is not loop:
+        if wheel.loop() is not loop:
             wheel = wheels.of(loop)
-        if limit is not seconds:
-            wheel = Wheel(loop)  # a length of its own breaks the order that a shared wheel lives by
         outer = call.until
-        until = wheel.now() + limit
+        until = wheel.now() + seconds
         if outer <= until:
             return await step(call)
-        call.until = until
-        call.time = wheel.now
-        cancelling = task.cancelling()
-        token = object()
         entries = wheel.entries
-        entries[token] = until, task
+        cancelling = task.cancelling()
+        call.until = until
+        entries[call] = until, task
         if wheel.timer is None:
             wheel.arm(loop, until)
         try:
             result = await step(call)
         except CancelledError as cancelled:
-            if entries.pop(token, None) is not None or task.uncancel() > cancelling:
+            call.until = outer
+            if entries.pop(call, None) is not None or task.uncancel() > cancelling:
                 raise  # not by us, or not by us alone
             call.settle_parked(cut=True)
-            raise timed_out(limit) from cancelled
+            raise timed_out() from cancelled
         except BaseException:
-            if entries.pop(token, None) is None:
+            call.until = outer
+            if entries.pop(call, None) is None:
                 task.uncancel()
             raise
-        else:
-            # Gone: the callee swallowed our cancellation. What it returned beats the deadline.
-            if entries.pop(token, None) is None:
-                task.uncancel()
-            return result
-        finally:
-            call.until = outer
-            if limit is not seconds and wheel.timer is not None:
-                wheel.timer.cancel()
+        call.until = outer
+        # Gone: the callee swallowed our cancellation. What it returned beats the deadline.
+        if entries.pop(call, None) is None:
+            task.uncancel()
+        return result
 
-    async def on_trio(call: Call, limit: float) -> Any:
+    async def on_trio(call: Call) -> Any:
         trio = sys.modules.get("trio")
         if trio is None or not trio.lowlevel.in_trio_task():
             raise RuntimeError(f"{label} must be awaited in a task of asyncio or trio")
         outer = call.until
-        until = trio.current_time() + limit
+        until = trio.current_time() + seconds
         if outer <= until:
             return await step(call)
         call.until = until
-        call.time = trio.current_time
         scope = trio.CancelScope(deadline=until)
         try:
             with scope:
@@ -162,6 +155,6 @@ def _linked(step: Step, hub: Hub, label: str, seconds: float) -> Callable[..., A
             call.until = outer
             if scope.cancelled_caught:
                 call.settle_parked(cut=True)
-        raise timed_out(limit)
+        raise timed_out()
 
     return guarded

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, TypeVarTuple, final
 
 import anyio
 
-from resilience.clock import PROCESS_CLOCK
+from resilience.clock import PROCESS_CLOCK, loop_time
 from resilience.errors import ConfigurationError, brief
 
 __all__ = ["BACKENDS", "Backend", "ManualClock", "VirtualEventLoop", "follow", "run"]
@@ -106,19 +106,17 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         self._virtual_now = max(self._virtual_now, min(aim, first))
 
 
-def _here() -> float:
+class _Here:
     """The time of the loop this code runs in; of the last one asked, outside of any."""
-    loop = running_loop()
-    if loop is not None and asyncio.current_task(loop) is not None:
-        _here.last = loop.time()  # type: ignore[attr-defined]
-    elif (trio := sys.modules.get("trio")) is not None and trio.lowlevel.in_trio_run():
-        _here.last = trio.current_time()  # type: ignore[attr-defined]
-    elif loop is not None:
-        _here.last = loop.time()  # type: ignore[attr-defined]
-    return _here.last  # type: ignore[attr-defined,no-any-return]
 
+    def __init__(self) -> None:
+        self._last = 1000.0
 
-_here.last = 1000.0  # type: ignore[attr-defined]
+    def __call__(self) -> float:
+        trio = sys.modules.get("trio")
+        if running_loop() is not None or (trio is not None and trio.lowlevel.in_trio_run()):
+            self._last = loop_time()
+        return self._last
 
 
 @contextmanager
@@ -129,7 +127,7 @@ def follow(clock: ManualClock | None = None) -> Iterator[None]:
     Process-wide: it is for a test that runs alone in its process. HTTP dates are read against the same time.
     """
     before = PROCESS_CLOCK.now, PROCESS_CLOCK.wall
-    now = _here if clock is None else clock.now
+    now = _Here() if clock is None else clock.now
     PROCESS_CLOCK.now = now
     PROCESS_CLOCK.wall = lambda: _WALL_AT_ZERO + now()
     try:
