@@ -22,15 +22,15 @@ def cases() -> Iterator[object]:
         page = path.relative_to(ROOT).as_posix()
         for example in examples(page, path.read_text(encoding="utf-8")):
             marks = [pytest.mark.skip(reason=example.not_run)] if example.not_run else []
-            for backend in example.backends if not example.not_run else (None,):
-                name = f"{page}:{example.line}-{backend or 'script'}"
-                yield pytest.param(example, backend, id=name, marks=marks)
+            for library in example.backends if not example.not_run else (None,):
+                name = f"{page}:{example.line}-{library or 'script'}"
+                yield pytest.param(example, library, id=name, marks=marks)
 
 
-@pytest.mark.parametrize(("example", "backend"), list(cases()))
+@pytest.mark.parametrize(("example", "library"), list(cases()))
 def test_an_example_runs(
     example: Example,
-    backend: Backend | None,
+    library: Backend | None,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -39,4 +39,4 @@ def test_an_example_runs(
     """
     monkeypatch.chdir(tmp_path)
 
-    example.run(backend)
+    example.run(library)

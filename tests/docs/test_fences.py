@@ -16,8 +16,8 @@ def page(text: str) -> list[Example]:
     return list(examples("page.md", dedent(text)))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_failing_line_is_named_by_its_place_on_the_page(backend: Backend) -> None:
+@pytest.mark.parametrize("library", BACKENDS)
+def test_a_failing_line_is_named_by_its_place_on_the_page(library: Backend) -> None:
     """
     The traceback of an example ends in the page, at the line the reader sees.
     """
@@ -35,14 +35,14 @@ def test_a_failing_line_is_named_by_its_place_on_the_page(backend: Backend) -> N
     )
 
     with pytest.raises(AssertionError) as failed:
-        example.run(backend)
+        example.run(library)
 
     last = traceback.extract_tb(failed.value.__traceback__)[-1]
     assert ("page.md", 8) == (last.filename, last.lineno)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_an_example_that_awaits_runs_on_the_backend_it_is_given(backend: Backend) -> None:
+@pytest.mark.parametrize("library", BACKENDS)
+def test_an_example_that_awaits_runs_on_the_backend_it_is_given(library: Backend) -> None:
     """
     Asyncio and trio are not one and the same run, and an hour's sleep takes no time.
     """
@@ -59,8 +59,8 @@ def test_an_example_that_awaits_runs_on_the_backend_it_is_given(backend: Backend
     )
 
     assert BACKENDS == example.backends
-    with pytest.raises(LookupError, match=backend):
-        example.run(backend)
+    with pytest.raises(LookupError, match=library):
+        example.run(library)
 
 
 def test_an_example_without_await_runs_once_as_a_script() -> None:
