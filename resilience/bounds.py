@@ -18,6 +18,8 @@ __all__ = ["INVOKE", "Bounds", "Inner"]
 @attrs.frozen
 class Bounds:
     """
+    The worst of one chain of policies.
+
     Attributes:
         attempts: Times the callee can be entered.
         duration: Seconds until the caller has an answer, infinity if nothing bounds it.
@@ -35,4 +37,4 @@ Inner: TypeAlias = Callable[[float], Bounds]
 
 def INVOKE(remaining: float) -> Bounds:  # noqa: N802 - the constant at the bottom of every chain
     """The callee itself: entered once, and as long as it likes."""
-    return Bounds(1, remaining if remaining < math.inf else math.inf)
+    return Bounds(1, min(math.inf, remaining))

@@ -5,6 +5,7 @@ What is wrong with a pipeline before its first call: errors for what cannot work
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -58,17 +59,18 @@ class Explanation:
     pipeline: str
 
     def __str__(self) -> str:
+        duration = "unbounded" if self.duration == math.inf else f"{self.duration:g} s"
+        load = "unbounded" if self.attempts == math.inf else f"{self.attempts:g}"
         lines = [
             self.pipeline,
-            f"  worst duration: {'unbounded' if self.duration == float('inf') else f'{self.duration:g} s'}",
-            f"  worst attempts: {'unbounded' if self.attempts == float('inf') else f'{self.attempts:g}'}"
-            f" (load x{self.attempts:g} on a dependency that fails)",
+            f"  worst duration: {duration}",
+            f"  worst attempts: {load} (the load on a dependency that fails, per call)",
         ]
         lines += [f"  {finding}" for finding in self.findings]
         return "\n".join(lines)
 
 
-def worst_of(policies: Sequence[Policy], remaining: float = float("inf")) -> Bounds:
+def worst_of(policies: Sequence[Policy], remaining: float = math.inf) -> Bounds:
     """The bounds of the callee inside these policies, outermost first."""
     inner: Inner = INVOKE
     for policy in reversed(policies):
@@ -116,7 +118,11 @@ def _shared_with_itself(policies: Sequence[Policy]) -> Iterator[Finding]:
 def _leases_too_short(policies: Sequence[Policy]) -> Iterator[Finding]:
     for breaker, inner in itertools.combinations(policies, 2):
         attempt = _seconds(inner)
-        if isinstance(breaker, CircuitBreaker) and attempt is not None and breaker.probe_lease < attempt:
+        if (
+            isinstance(breaker, CircuitBreaker)
+            and attempt is not None
+            and breaker.probe_lease < attempt
+        ):
             yield Finding(
                 "error",
                 "probe-lease",
@@ -161,8 +167,10 @@ def _retries_that_do_not_fit(policies: Sequence[Policy]) -> Iterator[Finding]:
         for offset, retry in enumerate(policies[place + 1 :], place + 1):
             if not isinstance(retry, Retry) or retry.attempts is None:
                 continue
-            needed = worst_of([attrs.evolve(retry, retry_after=False), *policies[offset + 1 :]]).duration
-            if total < needed < float("inf"):
+            needed = worst_of(
+                [attrs.evolve(retry, retry_after=False), *policies[offset + 1 :]]
+            ).duration
+            if total < needed < math.inf:
                 yield Finding(
                     "warning",
                     "retries-do-not-fit",

@@ -72,7 +72,11 @@ def loop_time() -> float:
     loop = running_loop()
     trio = sys.modules.get("trio")
     # trio may be a guest of a running asyncio loop, and then no asyncio task is running.
-    if trio is not None and trio.lowlevel.in_trio_run() and (loop is None or current_task(loop) is None):
+    if (
+        trio is not None
+        and trio.lowlevel.in_trio_run()
+        and (loop is None or current_task(loop) is None)
+    ):
         return trio.current_time()  # type: ignore[no-any-return]
     return time.monotonic() if loop is None else loop.time()
 

@@ -15,7 +15,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AbstractAsyncContextManager
 from math import inf
 from typing import (
-    Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeAlias, TypeVar, final, overload,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    final,
+    overload,
 )  # fmt: skip
 
 import attrs
@@ -26,6 +35,7 @@ from resilience.clock import PROCESS_CLOCK
 from resilience.errors import RejectedError
 from resilience.events import Hub
 from resilience.modes import MODES
+from resilience.strategies import is_asynchronous
 from resilience.validation import spelled
 
 __all__ = ["Failure", "Guard", "Outcome", "Policy", "Stream", "Success"]
@@ -129,8 +139,7 @@ class Guard:
         Raises:
             TypeError: a coroutine object in the place of a function, or use as a bare decorator.
         """
-        if not callable(fn):
-            raise _not_a_function(fn)
+        _require_function(fn)
         if not args and not kwargs and _is_bare_decorator(fn):
             raise TypeError(f"use @p.wrap, not @p: a pipeline called with {fn.__name__} runs it")
         return _run(self._linked(), self._new_call(fn, args, kwargs))
@@ -196,11 +205,15 @@ class Guard:
 
         @functools.wraps(fn)
         async def guarded(*args: Any, **kwargs: Any) -> Any:
-            call = guard._new_call(fn, args, kwargs)  # noqa: SLF001 - our own
+            call = guard._new_call(fn, args, kwargs)
             call.fn = lambda *a, **k: fn(*a[:place], call, *a[place:], **k)
-            return await _run(guard._linked(), call)  # noqa: SLF001
+            return await _run(guard._linked(), call)
 
-        kept = [parameter for parameter in signature.parameters.values() if parameter.name != names[place]]
+        kept = [
+            parameter
+            for parameter in signature.parameters.values()
+            if parameter.name != names[place]
+        ]
         guarded.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
         return guarded
 
@@ -223,10 +236,10 @@ class Guard:
         self, generator_fn: Callable[P, AsyncGenerator[T, Any]], /, *, hold: bool = False
     ) -> Callable[P, Stream[T]]:
         """
-        Guard a stream up to its first item: ``async with guarded.stream(rows)(query) as items: async for row in items``.
+        Guard a stream up to its first item: ``async with guarded.stream(rows)(query) as items:``.
 
-        An item that was delivered is never replayed, no deadline stays open across a yield, and a consumer who stops
-        early is no failure.
+        The items are iterated inside the block. One that was delivered is never replayed, no deadline
+        stays open across a yield, and a consumer who stops early is no failure.
 
         Args:
             hold: Keep the permits until the stream ends, so that its end is the verdict. Default False: the first
@@ -247,8 +260,7 @@ class Guard:
 
         Cancellation and other ``BaseException`` pass.
         """
-        if not callable(fn):
-            raise _not_a_function(fn)
+        _require_function(fn)
         call = self._new_call(fn, args, kwargs)
         started = PROCESS_CLOCK.now()
         try:
@@ -331,7 +343,7 @@ class _Opening(AbstractAsyncContextManager[Any]):
             await self._leave(type(error), error, error.__traceback__)
             raise
 
-    async def __aexit__(self, *reason: Any) -> bool | None:
+    async def __aexit__(self, *reason: object) -> bool | None:
         return await self._leave(*reason)
 
 
@@ -395,8 +407,12 @@ class Stream(AsyncIterator[T]):
             self._settle(error)
             raise
 
-    async def __aexit__(self, *reason: Any) -> None:
-        error = reason[1]
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
         # An error of the body is not the stream's; a cancellation of it is nobody's verdict.
         self._settle(None if isinstance(error, Exception) else error)
         await self._close()
@@ -406,12 +422,16 @@ def _name(fn: Any) -> str:
     return getattr(fn, "__qualname__", None) or type(fn).__qualname__
 
 
-def _not_a_function(fn: object) -> TypeError:
+def _require_function(fn: object) -> None:
+    if callable(fn):
+        return
     if inspect.iscoroutine(fn):
         fn.close()
         name = fn.__name__
-        return TypeError(f"pass the function and its arguments: await guarded({name}, ...), not guarded({name}(...))")
-    return TypeError(f"a callable that returns an awaitable is needed, got {type(fn).__name__}")
+        raise TypeError(
+            f"pass the function and its arguments: await guarded({name}, ...), not guarded({name}(...))"
+        )
+    raise TypeError(f"a callable that returns an awaitable is needed, got {type(fn).__name__}")
 
 
 def _is_bare_decorator(fn: object) -> bool:
@@ -420,7 +440,11 @@ def _is_bare_decorator(fn: object) -> bool:
 
     Asked only of a function nobody else refers to yet, which a decorated one is and a called one hardly ever.
     """
-    if type(fn) is not types.FunctionType or sys.getrefcount(fn) > _FRESH or fn.__name__ == "<lambda>":
+    if (
+        type(fn) is not types.FunctionType
+        or sys.getrefcount(fn) > _FRESH
+        or fn.__name__ == "<lambda>"
+    ):
         return False
     return _made_by_the_line_before(sys._getframe(2))  # noqa: SLF001 - the frame that called the pipeline
 
@@ -446,22 +470,23 @@ _AWAITABLES = ("Awaitable", "Coroutine", "Future", "Task")
 def _returns_awaitable(fn: Any) -> bool:
     while isinstance(fn, functools.partial):
         fn = fn.func
-    if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None)):  # noqa: B004
+    if is_asynchronous(fn):
         return True
     try:
         annotation = inspect.signature(fn).return_annotation
     except (TypeError, ValueError):
         return False
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    return text.rpartition(".")[2].startswith(_AWAITABLES) or text.split("[")[0].endswith(_AWAITABLES)
+    return text.rpartition(".")[2].startswith(_AWAITABLES) or text.split("[")[0].endswith(
+        _AWAITABLES
+    )
 
 
 def _refuse_what_cannot_be_wrapped(fn: Any) -> None:
     if isinstance(fn, classmethod | staticmethod):
         kind = type(fn).__name__
         raise TypeError(f"put @p.wrap below @{kind}, next to the function")
-    if not callable(fn):
-        raise _not_a_function(fn)
+    _require_function(fn)
     if inspect.isasyncgenfunction(fn):
         raise TypeError(f"{_name(fn)} is an async generator function: use p.stream({_name(fn)})")
     if inspect.isasyncgenfunction(inspect.unwrap(fn)):

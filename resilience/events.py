@@ -74,7 +74,8 @@ class CircuitStateChanged(Event):
     Attributes:
         old, new: Names of the states, such as ``CLOSED`` and ``OPEN``.
         generation: Number of the new generation; it grows by one with each.
-        reason: ``tripped``, ``break over``, ``probes succeeded``, ``probe failed``, ``probe slow``, ``probe lease over``
+        reason: ``tripped``, ``break over``, ``probes succeeded``, ``probe failed``, ``probe slow``,
+        ``probe lease over``
             or ``by hand``.
         retry_after: Seconds the circuit stays open, else None.
         calls, failures, slow: What the window held when it moved.
@@ -227,7 +228,9 @@ class Hub:
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether an event of this class is worth making."""
-        return bool(self.listeners(kind)) or (kind in _LOGGED and LOGGER.isEnabledFor(_LOGGED[kind]))
+        return bool(self.listeners(kind)) or (
+            kind in _LOGGED and LOGGER.isEnabledFor(_LOGGED[kind])
+        )
 
     def emit(self, event: Event) -> None:
         """Log it and tell those who listen."""

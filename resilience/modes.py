@@ -33,7 +33,7 @@ class _Modes:
     @contextmanager
     def _switched(self, variable: ContextVar[bool]) -> Iterator[None]:
         self.in_use += 1
-        token = variable.set(True)  # noqa: FBT003 - ContextVar.set takes the value alone
+        token = variable.set(True)
         try:
             yield
         finally:

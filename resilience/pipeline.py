@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, final
 
 from resilience.call import Call, Step, invoke
-from resilience.checks import Explanation, findings_of, worst_of
+from resilience.checks import Explanation, Finding, findings_of, worst_of
 from resilience.clock import PROCESS_CLOCK
 from resilience.doors import Guard, Policy
 from resilience.errors import ConfigurationError, PipelineWarning, RejectedError
 from resilience.events import CallFinished, Hub, Listener, hook_failed
-from resilience.validation import Allowed, check, name as a_name, one_of
+from resilience.validation import Allowed, check, one_of
+from resilience.validation import name as a_name
 
 __all__ = ["Pipeline"]
 
@@ -35,9 +36,9 @@ _POLICY = one_of(
 )
 _LISTENER = one_of(
     "functions of an event, not async",
-    lambda value: callable(value)
-    and not isinstance(value, type)
-    and not inspect.iscoroutinefunction(value),
+    lambda value: (
+        callable(value) and not isinstance(value, type) and not inspect.iscoroutinefunction(value)
+    ),
     {"text": "log", "number": 1, "async": asyncio.sleep},
 )
 _KEY = one_of(
@@ -60,7 +61,8 @@ class Pipeline(Guard):
     """
     Policies around a call, outermost first. Frozen; it may be shared by any number of tasks, loops and threads.
 
-    ``Pipeline(a, Pipeline(b, c))`` is ``Pipeline(a, b, c)``; an inner one with a name, a key, listeners or a switch of its
+    ``Pipeline(a, Pipeline(b, c))`` is ``Pipeline(a, b, c)``; an inner one with a name, a key, listeners or
+    a switch of its
     own stays a step of its own. ``Pipeline()`` is the bare call.
 
     Args:
@@ -79,6 +81,13 @@ class Pipeline(Guard):
 
     __slots__ = ("_enabled", "_explained", "_key_of", "_listeners", "_name", "_policies")
 
+    _policies: tuple[Policy | Pipeline, ...]
+    _name: str | None
+    _key_of: Any
+    _listeners: tuple[Listener, ...]
+    _enabled: bool | Callable[[], bool]
+    _explained: tuple[Finding, ...]
+
     def __init__(
         self,
         *policies: Policy | Pipeline,
@@ -91,10 +100,7 @@ class Pipeline(Guard):
             check(f"Pipeline.policies[{place}]", policy, FIELDS["policies"])
         check("Pipeline.name", name, FIELDS["name"])
         check("Pipeline.key", key, FIELDS["key"])
-        if isinstance(listeners, str) or not isinstance(listeners, Iterable):
-            check("Pipeline.listeners", listeners, FIELDS["listeners"])
-            listeners = (listeners,)
-        heard = tuple(listeners)
+        heard = tuple(listeners) if isinstance(listeners, Iterable) else (listeners,)
         for place, listener in enumerate(heard):
             check(f"Pipeline.listeners[{place}]", listener, FIELDS["listeners"])
         check("Pipeline.enabled", enabled, FIELDS["enabled"])
@@ -108,7 +114,9 @@ class Pipeline(Guard):
         errors = [str(finding) for finding in found if finding.severity == "error"]
         if errors:
             raise ConfigurationError(
-                "Pipeline", got=repr(self), allowed=f"a pipeline that can work ({'; '.join(errors)})"
+                "Pipeline",
+                got=repr(self),
+                allowed=f"a pipeline that can work ({'; '.join(errors)})",
             )
         for finding in found:
             warnings.warn(f"{finding.text} - {finding.remedy}", PipelineWarning, stacklevel=2)
@@ -156,7 +164,9 @@ class Pipeline(Guard):
 
     def replace(self, policy: Policy, /, *, old: Policy | None = None) -> Pipeline:
         """
-        The same pipeline with one policy exchanged for *policy*: the one of its class, or *old* where there are several.
+        The same pipeline with one policy exchanged for *policy*.
+
+        That is the one of its class, or *old* where there are several.
 
         Raises:
             ConfigurationError: there is none, or more than one and *old* does not say which.
@@ -202,7 +212,7 @@ class Pipeline(Guard):
             step = policy.link(step, hub)
         if hub.listeners(CallFinished):
             step = _observed(step, hub, repr(self))
-        return step if self._enabled is True else _switched(self._enabled, step, bare)  # type: ignore[arg-type]
+        return _switched(self._enabled, step, bare) if callable(self._enabled) else step
 
 
 def _rebuilt(
@@ -267,9 +277,14 @@ def _observed(step: Step, hub: Hub, label: str) -> Step:
             at = clock.now()
             hub.emit(
                 CallFinished(
-                    policy=label, pipeline=hub.pipeline, at=at, outcome=outcome,
-                    attempts=call.entered, elapsed=at - started, error=error,
-                )  # fmt: skip
+                    policy=label,
+                    pipeline=hub.pipeline,
+                    at=at,
+                    outcome=outcome,
+                    attempts=call.entered,
+                    elapsed=at - started,
+                    error=error,
+                )
             )
 
     return guarded

@@ -1,7 +1,8 @@
 """
 tenacity's strategy objects, asked the way tenacity asks them, without its loop.
 
-`stop_*`, `wait_*` and `retry_if_*` are plain callables of one state object. The state here is our own, because tenacity's
+`stop_*`, `wait_*` and `retry_if_*` are plain callables of one state object. The state here is our own,
+because tenacity's
 reads the clock for itself; the outcome inside it is tenacity's, so that every strategy, plain callables included, finds
 what it expects. Nothing of tenacity is imported before a strategy has to be asked.
 """
@@ -149,7 +150,7 @@ def asked_about_result(strategy: Callable[[Any], object], result: object) -> obj
     return strategy(AttemptState().returned(result, 0.0))
 
 
-def wait_bounds(wait: Any, attempt: int, cap: float) -> tuple[float, float]:
+def wait_bounds(wait: Any, attempt: int, cap: float) -> tuple[float, float]:  # noqa: C901 - a case each
     """The shortest and the longest wait after *attempt* failures, seconds; (0, cap) where it cannot be read off."""
     if hasattr(wait, "bound"):
         return 0.0, min(wait.bound(attempt), cap)

@@ -65,7 +65,7 @@ class Allowed:
 
 
 def as_seconds(value: Any) -> Any:
-    """A duration at the door: ``timedelta`` and ``int`` become ``float`` seconds; what is neither is left to the validator."""
+    """A duration at the door: ``timedelta`` and ``int`` become ``float`` seconds; the rest is left as it is."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     if type(value) is int:
@@ -78,7 +78,8 @@ def as_seconds(value: Any) -> Any:
 
 def as_clock(value: Any) -> Any:
     """A bare ``now`` function becomes a clock."""
-    return CallableClock(value) if callable(value) and not hasattr(value, "now") else value
+    now: Any = value
+    return CallableClock(now) if callable(value) and not hasattr(value, "now") else value
 
 
 _NOT_NUMBERS: Mapping[str, object] = {"text": "5", "boolean": True, "not a number": math.nan}
@@ -150,7 +151,12 @@ def name(*, none: bool = False) -> Allowed:
             return none
         return isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable()  # noqa: PLR2004
 
-    breaches: dict[str, object] = {"number": 7, "empty": "", "long": "x" * 257, "line break": "a\nb"}
+    breaches: dict[str, object] = {
+        "number": 7,
+        "empty": "",
+        "long": "x" * 257,
+        "line break": "a\nb",
+    }
     if not none:
         breaches["none"] = None
     text = "a name of 1 to 256 printable characters" + (", or None" if none else "")
@@ -200,13 +206,14 @@ def check(path: str, value: object, allowed: Allowed) -> None:
 
 def spelled(value: object) -> str:
     """How a policy was written: the first field bare, the others by name, defaults left out."""
-    fields = [each for each in attrs.fields(type(value)) if each.init]  # type: ignore[arg-type]
-    parts = []
+    kind: Any = type(value)
+    fields = [each for each in attrs.fields(kind) if each.init]
+    parts: list[str] = []
     for each in fields:
         given = getattr(value, each.name)
         default = each.default
-        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
-            default = default.factory()  # type: ignore[union-attr]
+        if hasattr(default, "factory"):
+            default = default.factory()
         if each.kw_only:
             if given != default:
                 parts.append(f"{each.name}={_spelled(given)}")

@@ -14,13 +14,26 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from resilience.errors import RejectedError, TimeoutExceededError
 from resilience.events import hook_failed
-from resilience.strategies import asked_about_error, asked_about_result, is_asynchronous, is_strategy
+from resilience.strategies import (
+    asked_about_error,
+    asked_about_result,
+    is_asynchronous,
+    is_strategy,
+)
 from resilience.validation import Allowed, one_of
 
 if TYPE_CHECKING:
     from tenacity.retry import retry_base
 
-__all__ = ["ErrorFilter", "Judge", "ResultFilter", "Verdict", "error_filter", "leaves", "result_filter"]
+__all__ = [
+    "ErrorFilter",
+    "Judge",
+    "ResultFilter",
+    "Verdict",
+    "error_filter",
+    "leaves",
+    "result_filter",
+]
 
 ErrorFilter: TypeAlias = (
     "type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], object] | retry_base"
@@ -91,7 +104,9 @@ def result_filter(*, asynchronous: bool = False) -> Allowed:
     return one_of(text, accepts, breaches)
 
 
-async def _an_async_predicate(_: object) -> bool:  # pragma: no cover - a value to be refused, never called
+async def _an_async_predicate(
+    _: object,
+) -> bool:  # pragma: no cover - a value to be refused, never called
     return True
 
 
@@ -119,7 +134,7 @@ def _matcher(spec: Any) -> Callable[[Exception], object]:
 class Judge:
     """The verdicts of one policy. Synchronous; safe in any thread if the user's predicates are."""
 
-    __slots__ = ("_ignores", "_matches", "_on", "_ignore", "_timeout", "_unhappy", "on_result")
+    __slots__ = ("_ignore", "_ignores", "_matches", "_on", "_timeout", "_unhappy", "on_result")
 
     def __init__(self, on: Any, ignore: Any, on_result: Any) -> None:
         self._on = on

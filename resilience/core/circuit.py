@@ -30,8 +30,18 @@ from collections import deque
 from collections.abc import Callable, Hashable
 
 from resilience.core.generations import (
-    CircuitState, Closed, Disabled, Generation, HalfOpen, Isolated,
-    Open, Refusal, Rules, Ticket, Totals, Transition,
+    CircuitState,
+    Closed,
+    Disabled,
+    Generation,
+    HalfOpen,
+    Isolated,
+    Open,
+    Refusal,
+    Rules,
+    Ticket,
+    Totals,
+    Transition,
 )  # fmt: skip
 from resilience.core.trips import Record
 from resilience.core.windows import Counts
@@ -88,7 +98,9 @@ class Circuit:
                 case Closed():
                     if not generation.watches:
                         return Ticket(generation, now)
-                    if generation.sweep(now, self.rules.overdue_after) and self._judge(generation, now):
+                    if generation.sweep(now, self.rules.overdue_after) and self._judge(
+                        generation, now
+                    ):
                         continue
                     ticket = Ticket(generation, now)
                     generation.enter(ticket)
@@ -97,10 +109,7 @@ class Circuit:
                     if now < generation.until:
                         return self._refuse(generation.state, generation.until - now)
                     self._move(
-                        generation,
-                        lambda number, last=generation: HalfOpen(number, now, last.opening, self.rules.probes),
-                        "break over",
-                        now,
+                        generation, self._half_open(generation.opening, now), "break over", now
                     )
                 case HalfOpen():
                     answer = self._admit_probe(generation, now, owner)
@@ -245,13 +254,18 @@ class Circuit:
 
         return make
 
+    def _half_open(self, opening: int, now: float) -> Callable[[int], HalfOpen]:
+        return lambda number: HalfOpen(number, now, opening, self.rules.probes)
+
     def _open(self, generation: Generation, since: float, reason: str) -> None:
         if not generation.turn:
             return
         opening = 1 + (generation.opening if isinstance(generation, HalfOpen) else 0)
         # Drawn before the move: a user's function runs here, and may ask this circuit something.
         until = since + self.rules.break_after(opening)
-        if self._move(generation, lambda number: Open(number, since, opening, until), reason, since):
+        if self._move(
+            generation, lambda number: Open(number, since, opening, until), reason, since
+        ):
             self.totals.openings += 1
 
     def _move(
@@ -273,9 +287,7 @@ class Circuit:
         self._deliver()
         return True
 
-    def _transition(
-        self, old: Generation, new: Generation, reason: str, now: float
-    ) -> Transition:
+    def _transition(self, old: Generation, new: Generation, reason: str, now: float) -> Transition:
         failures, slow = self._counts(old, now)
         return Transition(
             old=old.state, new=new.state, generation=new.number, reason=reason, at=now,
@@ -340,7 +352,7 @@ class Circuit:
             CircuitState.CLOSED: self._closed(now),
             CircuitState.OBSERVING: self._closed(now, enforcing=False),
             CircuitState.OPEN: lambda number: Open(number, now, 1, until),
-            CircuitState.HALF_OPEN: lambda number: HalfOpen(number, now, 1, self.rules.probes),
+            CircuitState.HALF_OPEN: self._half_open(1, now),
             CircuitState.ISOLATED: lambda number: Isolated(number, now),
             CircuitState.DISABLED: lambda number: Disabled(number, now),
         }

@@ -151,15 +151,24 @@ class Closed(Generation):
         "plain", "state", "successes", "watches",
     )  # fmt: skip
 
-    def __init__(  # noqa: PLR0913 - one call, in Circuit
-        self, number: int, since: float, rules: Rules, totals: Totals, *, enforcing: bool, locked: bool
+    def __init__(
+        self,
+        number: int,
+        since: float,
+        rules: Rules,
+        totals: Totals,
+        *,
+        enforcing: bool,
+        locked: bool,
     ) -> None:
         super().__init__(number, since)
         self._totals = totals
         self.state = CircuitState.CLOSED if enforcing else CircuitState.OBSERVING
         self.successes = 0
         self.failures = 0
-        self.others = 0  # positions taken by what is no success: failures, and overdue records taken back
+        self.others = (
+            0  # positions taken by what is no success: failures, and overdue records taken back
+        )
         self.crossed = False
         self.meter: Meter = rules.trip.start(since)
         self.edge = self.meter.edge
@@ -220,7 +229,10 @@ class Closed(Generation):
             while queue:
                 try:
                     ticket = next(iter(queue))
-                except (StopIteration, RuntimeError):  # pragma: no cover - another thread changed it
+                except (
+                    StopIteration,
+                    RuntimeError,
+                ):  # pragma: no cover - another thread changed it
                     break
                 if now - ticket.started < threshold:
                     break

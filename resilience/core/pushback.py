@@ -24,7 +24,7 @@ _HTTP_DATE = re.compile(
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def seconds_until(value: Any, wall: float) -> float | None:
+def seconds_until(value: Any, wall: float) -> float | None:  # noqa: PLR0911 - a reading each
     """*value* as seconds from *wall* (Unix time), 0.0 for what has passed; None if it says nothing we understand."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
@@ -56,7 +56,8 @@ def pushback_of(source: Any, wall: float) -> float | None:
     """
     Seconds that *source*, an error or a result, asks to wait; None if it asks nothing.
 
-    Read from ``source.retry_after``, or the ``Retry-After`` header in ``source.headers`` or ``source.response.headers``.
+    Read from ``source.retry_after``, or the ``Retry-After`` header in ``source.headers`` or
+    ``source.response.headers``.
     """
     try:
         said = getattr(source, "retry_after", None)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, final
 
 import attrs
 
-from resilience.core.windows import CountWindow, Counts, Span, Tally, TimeWindow, Window
+from resilience.core.windows import Counts, CountWindow, Span, Tally, TimeWindow, Window
 from resilience.errors import ConfigurationError
 from resilience.validation import Allowed, as_seconds, count, duration, instance, ratio
 
@@ -39,9 +39,12 @@ class Record:
 
 
 class Meter(Protocol):
-    """A trip at work in one generation. ``edge`` as in `Span`."""
+    """A trip at work in one generation."""
 
-    edge: float
+    @property
+    def edge(self) -> float:
+        """As in `Span`."""
+        ...
 
     def roll(self, tally: Tally, now: float) -> None: ...
     def record(self, tally: Tally, now: float, record: Record) -> object:
@@ -83,7 +86,9 @@ class Trip:
 
 def trip_validator() -> Allowed:
     """The validator of ``CircuitBreaker.trip``."""
-    return instance(Trip, "a trip such as FailureRate(0.5, TimeWindow(30)), or several joined with | and &")
+    return instance(
+        Trip, "a trip such as FailureRate(0.5, TimeWindow(30)), or several joined with | and &"
+    )
 
 
 _WINDOW = instance((CountWindow, TimeWindow), "a CountWindow or a TimeWindow")
@@ -210,13 +215,14 @@ class _Joined(Trip):
 class _StreakMeter:
     """The streak is over as soon as the tally holds a success more than it did at the last failure."""
 
-    __slots__ = ("_n", "_seen", "_streak", "edge")
+    __slots__ = ("_n", "_seen", "_streak")
+
+    edge = math.inf
 
     def __init__(self, n: int) -> None:
         self._n = n
         self._streak = 0
         self._seen = 0
-        self.edge = math.inf
 
     def roll(self, tally: Tally, now: float) -> None:
         """Nothing rolls."""

@@ -1,13 +1,16 @@
 """
 anyio's shields, for a deadline that cancels the task by hand.
 
-A scope of anyio with ``shield=True`` keeps cancellation out, and ``Task.cancel`` knows nothing of it. So when a deadline
-fires, and only then, this file looks whether the task is inside a shield that was entered *within* the guarded call, and
+A scope of anyio with ``shield=True`` keeps cancellation out, and ``Task.cancel`` knows nothing of it. So
+when a deadline
+fires, and only then, this file looks whether the task is inside a shield that was entered *within* the
+guarded call, and
 if so waits until it has left. A shield *around* the guarded call does not concern its deadline.
 
 anyio keeps, for each task, the chain of its scopes (``_task_states``); which of them were entered inside the guard is
 read off the suspended frames below it: a ``with`` block keeps the exit method of what it entered on its frame. A shield
-that cannot be found below the guard counts as around it. These internals are looked up by name and nowhere else; without
+that cannot be found below the guard counts as around it. These internals are looked up by name and nowhere
+else; without
 them no shield is seen, as in `asyncio.timeout`.
 """
 
@@ -96,7 +99,9 @@ def _suspended(
             )
         else:
             # anext() and the like: an awaitable that wraps the frame it drives.
-            node = next((each for each in gc.get_referents(node) if isinstance(each, _SUSPENDED)), None)
+            node = next(
+                (each for each in gc.get_referents(node) if isinstance(each, _SUSPENDED)), None
+            )
 
 
 def _entered_by(owner: object, depth: int) -> Iterator[Any]:

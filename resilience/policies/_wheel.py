@@ -2,7 +2,8 @@
 Deadlines on asyncio for the price of a dict entry.
 
 All calls of one `Timeout` on one loop get the same number of seconds, so the order in which they start is the order in
-which they fall due: a dict is the queue, and one timer of the loop serves any number of calls in flight. A wheel belongs
+which they fall due: a dict is the queue, and one timer of the loop serves any number of calls in flight. A
+wheel belongs
 to its loop and dies with it; nothing here is held from outside but by weak references.
 """
 
@@ -38,9 +39,7 @@ class Wheel:
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         plain = getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time
         self.loop: Callable[[], object] = _no_loop if loop is None else ref(loop)
-        self.now: Callable[[], float] = (
-            time.monotonic if plain or loop is None else _LoopTime(loop)
-        )
+        self.now: Callable[[], float] = time.monotonic if plain or loop is None else _LoopTime(loop)
         self.entries: dict[Call, tuple[float, asyncio.Task[Any]]] = {}
         self.timer: asyncio.TimerHandle | None = None
 

@@ -1,42 +1,37 @@
 """
-CircuitBreaker: stop calling a dependency that keeps failing, and let a few calls through to see whether it is back.
+CircuitBreaker: stop calling a dependency that keeps failing, and let a few calls through to see if it is back.
 
-The rules are the circuit's (`resilience.core.circuit`); this file gives it a clock, verdicts, the current task and
-listeners. A closed circuit's success passes here with one increment. Nothing awaits between a permit's issue and the
-``try`` that settles it.
+The rules are the circuit's (`resilience.core.circuit`). A closed circuit's success passes here with one increment.
+Nothing awaits between a permit's issue and the ``try`` that settles it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import math
-import sys
 import warnings
-from asyncio.events import _get_running_loop as running_loop
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, final
-from weakref import WeakSet, WeakValueDictionary
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, final
+from weakref import WeakValueDictionary
 
 import attrs
 
 from resilience.call import Call, Step
-from resilience.clock import PROCESS_CLOCK, RNG, Clock, Rng
-from resilience.core.backoff import FullJitter
-from resilience.core.circuit import CIRCUIT, Circuit
-from resilience.core.generations import CircuitState, Closed, Refusal, Rules, Ticket, Totals, Transition
+from resilience.clock import Clock, Rng
+from resilience.core.circuit import Circuit
+from resilience.core.generations import CircuitState, Closed, Refusal, Ticket, Totals
 from resilience.core.trips import FailureRate, Trip, trip_validator
-from resilience.core.windows import Counts
 from resilience.doors import Policy
-from resilience.errors import (
-    CircuitIsolatedError, CircuitOpenError, ConfigurationError, ResilienceWarning, TimeoutExceededError,
-)  # fmt: skip
-from resilience.events import (
-    CallRejected, CircuitStateChanged, CircuitTripped, Event, Hub, error_text_of, hook_failed, publish,
-)  # fmt: skip
-from resilience.strategies import AttemptState
+from resilience.errors import ConfigurationError, ResilienceWarning
+from resilience.events import CallRejected, Hub
+from resilience.policies._breaker_core import DEFAULT_BREAK, Core, current_task
+from resilience.policies._permit import Isolation, Permit
 from resilience.validation import as_clock, as_seconds, clock, count, duration, flag, name, rng
-from resilience.verdicts import ErrorFilter, Judge, ResultFilter, Verdict, error_filter, result_filter
+from resilience.verdicts import (
+    ErrorFilter,
+    ResultFilter,
+    Verdict,
+    error_filter,
+    result_filter,
+)
 
 if TYPE_CHECKING:
     from tenacity.wait import wait_base
@@ -45,7 +40,6 @@ __all__ = ["CircuitBreaker", "CircuitSnapshot", "Isolation", "Permit"]
 
 BreakDuration: TypeAlias = "float | Callable[[int], Any] | wait_base"
 
-_DEFAULT_BREAK = 30.0
 _LIVE: WeakValueDictionary[str, Circuit] = WeakValueDictionary()
 
 
@@ -103,7 +97,8 @@ class CircuitBreaker(Policy):
         break_duration: Seconds it stays open, > 0; or a `FullJitter`, tenacity's ``wait_*`` object or a function of the
             number of the consecutive opening (1, 2, ...), drawn once per opening. Default 30.
         probes: Calls in flight at once while half-open, >= 1. Default 1.
-        successes_to_close: Successful probes that close it, >= 1. Default: ``probes``. One failed or slow probe reopens.
+        successes_to_close: Successful probes that close it, >= 1. Default: ``probes``. One failed or
+            slow probe reopens.
         probe_lease: Seconds after which a probe that still runs has failed and its place is free, > 0. Default 60.
         overdue_after: Seconds after which a call that still runs counts as a failure while it runs. Default never.
         error_text: Keep the text of the last failure (200 characters) for snapshots and events. Default False.
@@ -125,7 +120,10 @@ class CircuitBreaker(Policy):
     )
     trip: Trip = attrs.field(factory=FailureRate, kw_only=True, validator=trip_validator())
     break_duration: BreakDuration = attrs.field(
-        default=_DEFAULT_BREAK, kw_only=True, converter=as_seconds, validator=duration(function=True)
+        default=DEFAULT_BREAK,
+        kw_only=True,
+        converter=as_seconds,
+        validator=duration(function=True),
     )
     probes: int = attrs.field(default=1, kw_only=True, validator=count())
     successes_to_close: int | None = attrs.field(
@@ -142,14 +140,16 @@ class CircuitBreaker(Policy):
         default=None, kw_only=True, converter=as_clock, validator=clock()
     )
     rng: Rng | None = attrs.field(default=None, kw_only=True, validator=rng())
-    _core: _Core = attrs.field(init=False)
+    _core: Core = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         if self.on == () and self.on_result is None:
             raise ConfigurationError(
-                "CircuitBreaker.on", got="()", allowed="at least one exception class without on_result"
+                "CircuitBreaker.on",
+                got="()",
+                allowed="at least one exception class without on_result",
             )
-        object.__setattr__(self, "_core", _Core(self))
+        object.__setattr__(self, "_core", Core(self))
         if self.name in _LIVE:
             warnings.warn(
                 f"two live circuit breakers are called {self.name!r}; share one object, or get it by name from a "
@@ -188,14 +188,22 @@ class CircuitBreaker(Policy):
         failures, slow = circuit.counts(now)
         totals = attrs.evolve(circuit.totals, successes=circuit.lifetime_successes())
         return CircuitSnapshot(
-            name=self.name, state=current.state, generation=current.number, since=current.since,
+            name=self.name,
+            state=current.state,
+            generation=current.number,
+            since=current.since,
             retry_after=circuit.retry_after(now),
-            calls=failures.calls, failures=failures.hits, slow=slow,
+            calls=failures.calls,
+            failures=failures.hits,
+            slow=slow,
             failure_rate=failures.hits / failures.calls if failures.calls else None,
             slow_rate=slow / failures.calls if failures.calls else None,
-            openings=totals.openings, rejected=totals.rejected, totals=totals,
-            last_failure=circuit.last_failure, last_failure_text=circuit.last_text,
-        )  # fmt: skip
+            openings=totals.openings,
+            rejected=totals.rejected,
+            totals=totals,
+            last_failure=circuit.last_failure,
+            last_failure_text=circuit.last_text,
+        )
 
     # ---------------------------------------------------------------- by hand
 
@@ -226,163 +234,14 @@ class CircuitBreaker(Policy):
         self._core.circuit.reset(self._core.now())
 
     def __reduce_ex__(self, _: Any) -> NoReturn:
-        raise TypeError("a CircuitBreaker holds the state of this process and cannot be pickled or copied")
-
-    __copy__ = __deepcopy__ = lambda self, _=None: self.__reduce_ex__(2)  # noqa: E731
-
-
-@final
-class _Core:
-    """What a breaker's steps and permits hold on to; not the breaker, so that nothing here is a cycle."""
-
-    __slots__ = ("_listened", "circuit", "clock", "error_text", "hubs", "judge", "name", "timed")
-
-    def __init__(self, options: CircuitBreaker) -> None:
-        self.name = options.name
-        self.error_text = options.error_text
-        self.clock: Any = options.clock or PROCESS_CLOCK
-        self.judge = Judge(options.on, options.ignore, options.on_result)
-        self.timed = options.trip.timed
-        self.hubs: WeakSet[Hub] = WeakSet()
-        rules = Rules(
-            trip=options.trip,
-            break_after=_break_after(options.break_duration, options.rng or RNG),
-            probes=options.probes,
-            successes_to_close=options.successes_to_close or options.probes,
-            probe_lease=options.probe_lease,
-            overdue_after=options.overdue_after,
-        )
-        hubs, label = self.hubs, self.name
-        self.circuit = CIRCUIT(
-            rules,
-            self.now(),
-            lambda transition: _announce(label, hubs, transition),
-            lambda counts, slow, at: _crossed(label, hubs, counts, slow, at),
+        raise TypeError(
+            "a CircuitBreaker holds the state of this process and cannot be pickled or copied"
         )
 
-    def now(self) -> float:
-        return self.clock.now()  # type: ignore[no-any-return]
-
-    def force(self, state: CircuitState) -> None:
-        self.circuit.force(state, self.now())
-
-    def admit(self) -> Ticket:
-        answer = self.circuit.admit(self.now(), _current_task())
-        if type(answer) is Ticket:
-            return answer
-        raise self.rejection(answer)  # type: ignore[arg-type]
-
-    def rejection(self, refusal: Refusal) -> CircuitOpenError:
-        last = self.circuit.last_failure
-        if refusal.state is CircuitState.ISOLATED:
-            return CircuitIsolatedError(self.name, last_failure=last)
-        return CircuitOpenError(
-            self.name, state=refusal.state.name, last_failure=last, retry_after=refusal.retry_after
-        )
-
-    def settle(self, ticket: Ticket, verdict: Verdict, error: BaseException | None = None) -> None:
-        if verdict is Verdict.FAILURE and error is not None:
-            text = error_text_of(error, self.error_text)
-            self.circuit.settle(ticket, verdict, self.now(), type(error).__name__, text)
-        else:
-            self.circuit.settle(ticket, verdict, self.now())
-
-    def settle_by_error(self, ticket: Ticket, error: BaseException) -> None:
-        verdict = self.judge.error(error) if isinstance(error, Exception) else Verdict.IGNORED
-        self.settle(ticket, verdict, error)
+    __copy__ = __deepcopy__ = lambda self, _=None: self.__reduce_ex__(2)
 
 
-@final
-class Permit:
-    """
-    Leave to make one call by hand.
-
-    It settles exactly once: ``success()``, ``failure(error)`` or ``ignore()``; a second time does nothing. As a context
-    manager it is settled by the outcome of the block, as a pipeline would. A permit that is collected unsettled counts
-    as ignored and warns.
-    """
-
-    __slots__ = ("_core", "_ticket")
-
-    def __init__(self, core: _Core, ticket: Ticket) -> None:
-        self._core = core
-        self._ticket = ticket
-
-    def __repr__(self) -> str:
-        return f"<Permit of {self._core.name!r}{' (settled)' if self._ticket.settled else ''}>"
-
-    def success(self) -> None:
-        """The dependency answered."""
-        self._settle(Verdict.SUCCESS)
-
-    def failure(self, error: BaseException | None = None) -> None:
-        """The dependency failed; of *error* the type name is kept."""
-        self._settle(Verdict.FAILURE, error)
-
-    def ignore(self) -> None:
-        """Nothing can be said; what was taken is given back."""
-        self._settle(Verdict.IGNORED)
-
-    def cut_off(self) -> None:
-        """Our own deadline cut the call off: a failure, unless ``ignore`` names `TimeoutExceededError` itself."""
-        error = TimeoutExceededError()
-        self._settle(self._core.judge.error(error), error)
-
-    def ended(self, error: BaseException | None) -> None:
-        """The stream that held this permit ended, with *error* or well."""
-        if error is None:
-            self.success()
-        elif not self._ticket.settled:
-            self._core.settle_by_error(self._ticket, error)
-            self._ticket.settled = True
-
-    def _settle(self, verdict: Verdict, error: BaseException | None = None) -> None:
-        self._core.settle(self._ticket, verdict, error)
-        self._ticket.settled = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.ended(error)
-
-    def __del__(self) -> None:
-        if not self._ticket.settled:
-            self.ignore()
-            warnings.warn(
-                f"a permit of circuit breaker {self._core.name!r} was never settled; it counts as ignored",
-                ResourceWarning,
-                stacklevel=2,
-            )
-
-
-@final
-class Isolation:
-    """A hold on an isolated breaker; released by ``release()`` or at the end of its ``with`` block."""
-
-    __slots__ = ("_core", "_handle")
-
-    def __init__(self, core: _Core, handle: object) -> None:
-        self._core = core
-        self._handle = handle
-
-    def release(self) -> None:
-        """Let go; the last hold that does ends the isolation. A second time does nothing."""
-        self._core.circuit.release(self._handle, self._core.now())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-
-def _linked(core: _Core, step: Step, hub: Hub) -> Step:
+def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901 - two lanes of one guard
     circuit, judge, clock, timed = core.circuit, core.judge, core.clock, core.timed
     judges_results = judge.on_result is not None
 
@@ -409,12 +268,12 @@ def _linked(core: _Core, step: Step, hub: Hub) -> Step:
 
     async def ticketed(call: Call) -> Any:
         entered = call.entered
-        answer = circuit.admit(clock.now(), _current_task())
-        if type(answer) is Refusal:
+        answer = circuit.admit(clock.now(), current_task())
+        if isinstance(answer, Refusal):
             if hub.wants(CallRejected):
                 tell(answer)
             raise core.rejection(answer)
-        ticket: Ticket = answer  # type: ignore[assignment]
+        ticket = answer
         try:
             result = await step(call)
         except Exception as error:
@@ -435,83 +294,12 @@ def _linked(core: _Core, step: Step, hub: Hub) -> Step:
         reason = "circuit_isolated" if refusal.state is CircuitState.ISOLATED else "circuit_open"
         hub.emit(
             CallRejected(
-                policy=core.name, pipeline=hub.pipeline, at=clock.now(), reason=reason,
+                policy=core.name,
+                pipeline=hub.pipeline,
+                at=clock.now(),
+                reason=reason,
                 retry_after=refusal.retry_after,
-            )  # fmt: skip
+            )
         )
 
     return guarded
-
-
-def _current_task() -> object:
-    """The task that asks, on asyncio or trio; None outside of tasks, where nothing can ride on a permit."""
-    loop = running_loop()
-    if loop is not None and (task := asyncio.current_task(loop)) is not None:
-        return task
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
-        return trio.lowlevel.current_task()
-    return None
-
-
-def _break_after(given: Any, source: Rng) -> Callable[[int], float]:
-    """Seconds of the n-th consecutive opening; what a user's function returns is mended, never raised."""
-    if isinstance(given, float):
-        return lambda _: given
-    if isinstance(given, FullJitter):
-        return lambda opening: given.draw(opening, given.rng or source)
-    tenacity = sys.modules.get("tenacity")
-    strategy = tenacity is not None and isinstance(given, tenacity.wait.wait_base)
-    warned: list[None] = []
-
-    def drawn(opening: int) -> float:
-        try:
-            seconds = as_seconds(given(AttemptState(attempt_number=opening) if strategy else opening))
-        except Exception as error:  # noqa: BLE001 - law 6
-            hook_failed("CircuitBreaker.break_duration", given, error)
-            return _DEFAULT_BREAK
-        if isinstance(seconds, float) and 0 <= seconds < math.inf:
-            return seconds
-        if not warned:
-            warned.append(None)
-            try:
-                warnings.warn(
-                    f"break_duration returned {seconds!r}, no finite number of seconds >= 0; "
-                    f"{_DEFAULT_BREAK:g} s are taken",
-                    ResilienceWarning,
-                    stacklevel=2,
-                )
-            except ResilienceWarning:
-                pass  # a filter that makes errors of warnings must not break the transition
-        return _DEFAULT_BREAK
-
-    return drawn
-
-
-def _publish(hubs: WeakSet[Hub], event: Event) -> None:
-    """To every listener of every pipeline around, once each."""
-    heard: dict[int, Any] = {}
-    for hub in tuple(hubs):
-        for listener in hub.listeners(type(event)):
-            heard[id(listener)] = listener
-    publish(event, heard.values())
-
-
-def _announce(label: str, hubs: WeakSet[Hub], transition: Transition) -> None:
-    _publish(
-        hubs,
-        CircuitStateChanged(
-            policy=label, at=transition.at, old=transition.old.name, new=transition.new.name,
-            generation=transition.generation, reason=transition.reason,
-            retry_after=transition.break_duration,
-            calls=transition.failures.calls, failures=transition.failures.hits, slow=transition.slow,
-            last_failure=transition.last_failure, error_text=transition.last_text,
-        ),  # fmt: skip
-    )
-
-
-def _crossed(label: str, hubs: WeakSet[Hub], counts: Counts, slow: int, at: float) -> None:
-    _publish(
-        hubs,
-        CircuitTripped(policy=label, at=at, calls=counts.calls, failures=counts.hits, slow=slow),
-    )

@@ -2,7 +2,8 @@
 Timeout: an answer in time or none.
 
 The call runs in the caller's task and context; nothing is spawned. On asyncio the deadline is an entry in a wheel
-(`_wheel`), several times cheaper than a scope per call; on trio it is trio's own scope. Which of several nested deadlines
+(`_wheel`), several times cheaper than a scope per call; on trio it is trio's own scope. Which of several
+nested deadlines
 is named: the earliest, at a tie the outer.
 """
 
@@ -59,9 +60,10 @@ class Timeout(Policy):
         given, label = self.seconds, repr(self)
         if isinstance(given, float):
             return _linked(step, hub, label, given, Wheels())
+        function: Any = given
 
         async def resolved(call: Call) -> Any:
-            seconds = _resolve(given, call)
+            seconds = _resolve(function, call)
             if seconds == math.inf:
                 return await step(call)
             if seconds <= 0:
@@ -94,7 +96,9 @@ def _resolve(function: Callable[[Call], float | timedelta | None], call: Call) -
     return seconds
 
 
-def _linked(step: Step, hub: Hub, label: str, seconds: float, wheels: Wheels) -> Step:
+def _linked(  # noqa: C901, PLR0915 - one guard, once per kind of loop
+    step: Step, hub: Hub, label: str, seconds: float, wheels: Wheels
+) -> Step:
     def timed_out() -> TimeoutExceededError:
         if hub.wants(TimedOut):
             at = PROCESS_CLOCK.now()

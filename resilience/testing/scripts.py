@@ -108,6 +108,8 @@ class Script:
                 raise step
             case type() if issubclass(step, BaseException):
                 raise step(f"step {self.calls}")
+            case _:
+                pass
         if callable(step):
             answer = step(*args, **kwargs)
             return await answer if inspect.isawaitable(answer) else answer

@@ -1,11 +1,12 @@
 """
-Switches for a test: no waiting, no policies, a breaker in a given state. The first two hold for the current context only,
-so tests that run side by side do not see each other's.
+Switches for a test: no waiting, no policies, a breaker in a given state.
+
+The first two hold for the current context only, so tests that run side by side do not see each other's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 
 from resilience.core.generations import CircuitState
@@ -26,9 +27,11 @@ def disabled() -> AbstractContextManager[None]:
 
 
 @contextmanager
-def forced(breaker: CircuitBreaker, state: CircuitState) -> Iterator[CircuitBreaker]:
+def forced(breaker: CircuitBreaker, state: CircuitState) -> Generator[CircuitBreaker]:
     """
-    Put *breaker* into a fresh generation of *state*, and back to a fresh closed one (or what it was by hand) at the end.
+    Put *breaker* into a fresh generation of *state* for a while.
+
+    At the end it is closed and fresh, or what it was by hand before.
 
     An OPEN one ends its break on its own clock as always; HALF_OPEN has all its probes to give.
     """

@@ -93,7 +93,7 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._virtual_now = 1000.0
         super().__init__()
-        self._selector = _JumpingSelector(self._selector, self)  # type: ignore[has-type]
+        self._selector: Any = _JumpingSelector(self._selector, self)
 
     def time(self) -> float:
         return self._virtual_now
@@ -189,7 +189,9 @@ def _eager(
 ) -> Callable[[], asyncio.AbstractEventLoop]:
     if sys.version_info < (3, 12):
         raise ConfigurationError(
-            "run.backend", got="'asyncio+eager'", allowed="another one: eager tasks came with Python 3.12"
+            "run.backend",
+            got="'asyncio+eager'",
+            allowed="another one: eager tasks came with Python 3.12",
         )
 
     def made() -> asyncio.AbstractEventLoop:

@@ -1,0 +1,183 @@
+"""
+What a breaker's steps and permits hold on to: its circuit, with a clock, verdicts, the asking task and listeners.
+
+Not the breaker itself, so that nothing here is a cycle and a breaker that is dropped is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import sys
+import warnings
+from asyncio.events import _get_running_loop as running_loop
+from collections.abc import Callable
+from typing import Any, final
+from weakref import WeakSet
+
+from resilience.clock import PROCESS_CLOCK, RNG, Rng
+from resilience.core.backoff import FullJitter
+from resilience.core.circuit import CIRCUIT
+from resilience.core.generations import CircuitState, Refusal, Rules, Ticket, Transition
+from resilience.core.windows import Counts
+from resilience.errors import CircuitIsolatedError, CircuitOpenError, ResilienceWarning
+from resilience.events import (
+    CircuitStateChanged,
+    CircuitTripped,
+    Event,
+    Hub,
+    error_text_of,
+    hook_failed,
+    publish,
+)
+from resilience.strategies import AttemptState
+from resilience.validation import as_seconds
+from resilience.verdicts import Judge, Verdict
+
+__all__ = ["DEFAULT_BREAK", "Core", "current_task"]
+
+DEFAULT_BREAK = 30.0
+
+
+@final
+class Core:
+    """What a breaker's steps and permits hold on to; not the breaker, so that nothing here is a cycle."""
+
+    __slots__ = ("circuit", "clock", "error_text", "hubs", "judge", "name", "timed")
+
+    def __init__(self, options: Any) -> None:
+        self.name = options.name
+        self.error_text = options.error_text
+        self.clock: Any = options.clock or PROCESS_CLOCK
+        self.judge = Judge(options.on, options.ignore, options.on_result)
+        self.timed = options.trip.timed
+        self.hubs: WeakSet[Hub] = WeakSet()
+        rules = Rules(
+            trip=options.trip,
+            break_after=_break_after(options.break_duration, options.rng or RNG),
+            probes=options.probes,
+            successes_to_close=options.successes_to_close or options.probes,
+            probe_lease=options.probe_lease,
+            overdue_after=options.overdue_after,
+        )
+        hubs, label = self.hubs, self.name
+        self.circuit = CIRCUIT(
+            rules,
+            self.now(),
+            lambda transition: _announce(label, hubs, transition),
+            lambda counts, slow, at: _crossed(label, hubs, counts, slow, at),
+        )
+
+    def now(self) -> float:
+        return self.clock.now()  # type: ignore[no-any-return]
+
+    def force(self, state: CircuitState) -> None:
+        self.circuit.force(state, self.now())
+
+    def admit(self) -> Ticket:
+        answer = self.circuit.admit(self.now(), current_task())
+        if isinstance(answer, Ticket):
+            return answer
+        raise self.rejection(answer)
+
+    def rejection(self, refusal: Refusal) -> CircuitOpenError:
+        last = self.circuit.last_failure
+        if refusal.state is CircuitState.ISOLATED:
+            return CircuitIsolatedError(self.name, last_failure=last)
+        return CircuitOpenError(
+            self.name, state=refusal.state.name, last_failure=last, retry_after=refusal.retry_after
+        )
+
+    def settle(self, ticket: Ticket, verdict: Verdict, error: BaseException | None = None) -> None:
+        if verdict is Verdict.FAILURE and error is not None:
+            text = error_text_of(error, self.error_text)
+            self.circuit.settle(ticket, verdict, self.now(), type(error).__name__, text)
+        else:
+            self.circuit.settle(ticket, verdict, self.now())
+
+    def settle_by_error(self, ticket: Ticket, error: BaseException) -> None:
+        verdict = self.judge.error(error) if isinstance(error, Exception) else Verdict.IGNORED
+        self.settle(ticket, verdict, error)
+
+
+def current_task() -> object:
+    """The task that asks, on asyncio or trio; None outside of tasks, where nothing can ride on a permit."""
+    loop = running_loop()
+    if loop is not None and (task := asyncio.current_task(loop)) is not None:
+        return task
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return trio.lowlevel.current_task()
+    return None
+
+
+def _break_after(given: Any, source: Rng) -> Callable[[int], float]:
+    """Seconds of the n-th consecutive opening; what a user's function returns is mended, never raised."""
+    if isinstance(given, float):
+        return lambda _: given
+    if isinstance(given, FullJitter):
+        return lambda opening: given.draw(opening, given.rng or source)
+    tenacity = sys.modules.get("tenacity")
+    strategy = tenacity is not None and isinstance(given, tenacity.wait.wait_base)
+    warned: list[None] = []
+
+    def drawn(opening: int) -> float:
+        try:
+            seconds = as_seconds(
+                given(AttemptState(attempt_number=opening) if strategy else opening)
+            )
+        except Exception as error:  # noqa: BLE001 - law 6
+            hook_failed("CircuitBreaker.break_duration", given, error)
+            return DEFAULT_BREAK
+        if isinstance(seconds, float) and 0 <= seconds < math.inf:
+            return seconds
+        if not warned:
+            warned.append(None)
+            # A filter that makes errors of warnings must not break the transition.
+            with contextlib.suppress(ResilienceWarning):
+                warnings.warn(
+                    f"break_duration returned {seconds!r}, no finite number of seconds >= 0; "
+                    f"{DEFAULT_BREAK:g} s are taken",
+                    ResilienceWarning,
+                    stacklevel=2,
+                )
+        return DEFAULT_BREAK
+
+    return drawn
+
+
+def _publish(hubs: WeakSet[Hub], event: Event) -> None:
+    """To every listener of every pipeline around, once each."""
+    heard: dict[int, Any] = {}
+    for hub in tuple(hubs):
+        for listener in hub.listeners(type(event)):
+            heard[id(listener)] = listener
+    publish(event, heard.values())
+
+
+def _announce(label: str, hubs: WeakSet[Hub], transition: Transition) -> None:
+    _publish(
+        hubs,
+        CircuitStateChanged(
+            policy=label,
+            at=transition.at,
+            old=transition.old.name,
+            new=transition.new.name,
+            generation=transition.generation,
+            reason=transition.reason,
+            retry_after=transition.break_duration,
+            calls=transition.failures.calls,
+            failures=transition.failures.hits,
+            slow=transition.slow,
+            last_failure=transition.last_failure,
+            error_text=transition.last_text,
+        ),
+    )
+
+
+def _crossed(label: str, hubs: WeakSet[Hub], counts: Counts, slow: int, at: float) -> None:
+    _publish(
+        hubs,
+        CircuitTripped(policy=label, at=at, calls=counts.calls, failures=counts.hits, slow=slow),
+    )

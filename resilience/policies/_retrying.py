@@ -1,0 +1,375 @@
+"""
+The loop of `Retry`: one attempt after the other, until one is good, none is worth it or no more are allowed.
+
+Strategies are asked in tenacity's order (retry, wait, stop) and see what they would see there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+import types
+import warnings
+from typing import TYPE_CHECKING, Any, final
+
+import anyio
+import anyio.lowlevel
+
+from resilience.call import Call, Step
+from resilience.clock import PROCESS_CLOCK, RNG
+from resilience.core.backoff import FullJitter
+from resilience.core.pushback import pushback_of, seconds_until
+from resilience.errors import RejectedError, ResilienceWarning
+from resilience.events import Hub, RetryScheduled, RetryStopped, error_text_of, hook_failed
+from resilience.modes import MODES
+from resilience.policies._last_error import forget_older_tracebacks, note, raise_it, summary
+from resilience.strategies import AttemptState, is_strategy, judges_errors_only, named_exceptions
+from resilience.validation import as_seconds
+from resilience.verdicts import is_types, leaves
+
+if TYPE_CHECKING:
+    from resilience.policies.retry import Retry
+
+__all__ = ["Retrying"]
+
+_REFUSED = "result refused"
+
+
+@final
+class _Tries:
+    """
+    One call of which an attempt has failed.
+
+    ``failure`` or ``result`` is the last answer, ``failed`` the last error of an attempt that ran (a rejected one did
+    not), ``earlier`` the names of the answers before, ``seen`` the traceback of the last.
+    """
+
+    __slots__ = (
+        "attempt",
+        "call",
+        "delay",
+        "earlier",
+        "failed",
+        "failure",
+        "result",
+        "seen",
+        "started",
+        "state",
+    )
+
+    def __init__(self, call: Call, failure: Exception | None, result: Any, started: float) -> None:
+        self.call = call
+        self.failure = failure
+        self.result = result
+        self.started = started
+        self.attempt = 1
+        self.delay = 0.0
+        self.earlier: list[str] = []
+        self.failed: Exception | None = None
+        self.seen: types.TracebackType | None = None
+        self.state: AttemptState | None = None
+
+    def next(self) -> None:
+        """Another attempt follows."""
+        failure = self.failure
+        self.earlier.append(_REFUSED if failure is None else type(failure).__name__)
+        self.seen = None if failure is None else failure.__traceback__
+        self.attempt += 1
+        self.call.attempt = self.attempt
+        self.call.previous_error = failure
+        if self.state is not None:
+            self.state.idle_for += self.delay
+            self.state.attempt_number = self.attempt
+
+    def forget(self) -> None:
+        """The call is over: its errors' tracebacks hold this object, which must not hold them."""
+        self.failure = self.failed = self.seen = self.state = self.result = None
+        self.call.previous_error = None
+
+
+@final
+class Retrying:
+    """One `Retry` around one step."""
+
+    __slots__ = (
+        "_asks_results",
+        "_clock",
+        "_hub",
+        "_label",
+        "_named",
+        "_needs_state",
+        "_policy",
+        "_rng",
+        "_step",
+        "_timed",
+        "_types",
+        "_warned",
+    )
+
+    def __init__(self, policy: Retry, step: Step, hub: Hub) -> None:
+        self._policy = policy
+        self._step = step
+        self._hub = hub
+        self._label = repr(policy)
+        self._clock: Any = policy.clock or PROCESS_CLOCK
+        self._rng = policy.rng or RNG
+        on = policy.on
+        self._types: Any = on if is_types(on) else None
+        self._named = tuple(
+            each for each in named_exceptions(on) if issubclass(each, RejectedError)
+        )
+        self._asks_results = policy.on_result is not None or (
+            is_strategy(on) and not judges_errors_only(on)
+        )
+        self._needs_state = (
+            is_strategy(on)
+            or is_strategy(policy.on_result)
+            or policy.stop is not None
+            or not isinstance(policy.wait, FullJitter)
+        )
+        # Nobody asks when it began, so nobody looks at the clock on the way in.
+        self._timed = self._needs_state or bool(hub.listeners(RetryScheduled))
+        self._warned: set[str] = set()
+
+    async def run(self, call: Call) -> Any:
+        """The step: the first attempt here, all others in `_persist`."""
+        started = self._clock.now() if self._timed else 0.0
+        failure: Exception | None = None
+        result: Any = None
+        try:
+            result = await self._step(call)
+        except Exception as error:  # noqa: BLE001 - `on` decides
+            failure = error
+        if failure is None and not self._asks_results:
+            return result
+        tries = _Tries(call, failure, result, started)
+        failure = None
+        try:
+            return await self._persist(tries)
+        finally:
+            tries.forget()
+
+    async def _persist(self, tries: _Tries) -> Any:
+        if self._needs_state:
+            call = tries.call
+            tries.state = AttemptState(
+                fn=call.fn,
+                args=call.args,
+                kwargs=call.kwargs,
+                start_time=tries.started,
+                retry_object=self._policy,
+            )
+        while (reason := await self._reason_to_stop(tries)) is None:
+            self._tell(tries)
+            tries.next()
+            await _sleep(tries.delay)
+            await self._try(tries)
+        return self._give_up(tries, reason)
+
+    async def _try(self, tries: _Tries) -> None:
+        tries.failure = None
+        try:
+            tries.result = await self._step(tries.call)
+        except Exception as error:  # noqa: BLE001 - `on` decides
+            tries.failure = error
+            if not isinstance(error, RejectedError):
+                tries.result = None
+
+    # ---------------------------------------------------------------- deciding
+
+    async def _reason_to_stop(self, tries: _Tries) -> str | None:
+        policy, state, failure = self._policy, tries.state, tries.failure
+        self._record(state, failure, tries.result)
+        rejected = isinstance(failure, RejectedError)
+        if failure is not None and not rejected:
+            forget_older_tracebacks(failure, self, tries.seen)
+            tries.failed = failure
+        if not await self._worth_it(state, failure, tries.result):
+            return "rejected" if rejected else "not retryable"
+        if policy.attempts is not None and tries.attempt >= policy.attempts:
+            return "attempts"
+        tries.delay, floor = await self._delay(state, tries.attempt, failure, tries.result)
+        if floor > policy.max_delay:
+            return "retry_after"
+        if state is not None:
+            state.upcoming_sleep = tries.delay
+            if await self._stops(state):
+                return "stop"
+        return "deadline" if tries.delay >= tries.call.remaining() else None
+
+    def _record(self, state: AttemptState | None, failure: Exception | None, result: Any) -> None:
+        if state is not None:
+            at = self._clock.now()
+            state.returned(result, at) if failure is None else state.failed(failure, at)
+
+    async def _worth_it(
+        self, state: AttemptState | None, failure: Exception | None, result: Any
+    ) -> bool:
+        if failure is None:
+            return await self._refused(state, result)
+        for leaf in leaves(failure):
+            if not await self._leaf_worth_it(state, leaf, whole=leaf is failure):
+                return False
+        return True
+
+    async def _refused(self, state: AttemptState | None, result: Any) -> bool:
+        """Whether a result asks for another attempt."""
+        policy = self._policy
+        asked = [policy.on] if is_strategy(policy.on) else []
+        if policy.on_result is not None:
+            asked.append(policy.on_result)
+        for each in asked:
+            if await self._ask(each, state if is_strategy(each) else result, each):
+                return True
+        return False
+
+    async def _leaf_worth_it(  # noqa: PLR0911 - a rule each
+        self, state: AttemptState | None, leaf: Exception, *, whole: bool
+    ) -> bool:
+        if isinstance(leaf, RejectedError):
+            return isinstance(leaf, self._named)
+        if self._types is not None and isinstance(leaf, self._types):
+            return True
+        tenacity = sys.modules.get("tenacity")
+        if tenacity is not None and isinstance(leaf, tenacity.TryAgain):
+            return True
+        if self._types is not None:
+            return False
+        on = self._policy.on
+        if state is None:
+            return await self._ask(on, leaf, on)
+        if not is_strategy(on):
+            return await self._ask(on, leaf, on)
+        if whole:
+            return await self._ask(on, state, on)
+        outcome = state.outcome
+        try:
+            return await self._ask(on, state.failed(leaf, state.outcome_timestamp or 0.0), on)
+        finally:
+            state.outcome = outcome
+
+    async def _ask(self, predicate: Any, about: Any, name: object) -> bool:
+        try:
+            answer = predicate(about)
+            return bool(await answer if hasattr(answer, "__await__") else answer)
+        except Exception as error:  # noqa: BLE001 - law 6: a failing predicate counts as failure
+            hook_failed("Retry predicate", name, error)
+            return True
+
+    async def _stops(self, state: AttemptState) -> bool:
+        stop: Any = self._policy.stop
+        if stop is None:
+            return False
+        try:
+            answer = stop(state)
+            return bool(await answer if hasattr(answer, "__await__") else answer)
+        except Exception as error:  # noqa: BLE001 - law 6; without a limit that works, the safe end is to stop
+            hook_failed("Retry.stop", stop, error)
+            return True
+
+    async def _delay(
+        self, state: AttemptState | None, attempt: int, failure: Exception | None, result: Any
+    ) -> tuple[float, float]:
+        """Seconds to wait, and the floor that the server set."""
+        policy = self._policy
+        wait: Any = policy.wait
+        if isinstance(wait, FullJitter):
+            delay = min(wait.draw(attempt, wait.rng or self._rng), policy.max_delay)
+        else:
+            delay = await self._asked_delay(wait, state, attempt)
+        floor = self._floor(failure, result)
+        return max(delay, floor), floor
+
+    async def _asked_delay(self, wait: Any, state: AttemptState | None, attempt: int) -> float:
+        limit = self._policy.max_delay
+        try:
+            answer = wait(state)
+            delay = as_seconds(await answer if hasattr(answer, "__await__") else answer)
+        except Exception as error:  # noqa: BLE001 - law 6
+            hook_failed("Retry.wait", wait, error)
+            delay = math.nan
+        if isinstance(delay, float) and 0 <= delay <= limit:
+            return delay
+        if isinstance(delay, float) and delay > limit:
+            self._warn(f"a wait above max_delay={limit:g} was cut to it")
+            return limit
+        self._warn(f"a wait that is no number of seconds >= 0 ({delay!r}) became the default wait")
+        return min(FullJitter().draw(attempt, self._rng), limit)
+
+    def _warn(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            # A filter that makes errors of warnings must not replace the call's own error.
+            with contextlib.suppress(ResilienceWarning):
+                warnings.warn(f"{self._label}: {text}", ResilienceWarning, stacklevel=2)
+
+    def _floor(self, failure: Exception | None, result: Any) -> float:
+        if isinstance(failure, RejectedError):
+            return failure.retry_after or 0.0
+        reader = self._policy.retry_after
+        source = result if failure is None else failure
+        if reader is True:
+            return pushback_of(source, PROCESS_CLOCK.wall()) or 0.0
+        if reader is False:
+            return 0.0
+        try:
+            return seconds_until(reader(source), PROCESS_CLOCK.wall()) or 0.0
+        except Exception as error:  # noqa: BLE001 - law 6
+            hook_failed("Retry.retry_after", reader, error)
+            return 0.0
+
+    # ------------------------------------------------------------------ ending
+
+    def _tell(self, tries: _Tries) -> None:
+        if not self._hub.wants(RetryScheduled):
+            return
+        at = self._clock.now()
+        failure = tries.failure
+        text = None if failure is None else error_text_of(failure, self._policy.error_text)
+        event = RetryScheduled(
+            policy=self._label,
+            pipeline=self._hub.pipeline,
+            at=at,
+            attempt=tries.attempt,
+            delay=tries.delay,
+            elapsed=at - tries.started if self._timed else 0.0,
+            error=None if failure is None else type(failure).__name__,
+            error_text=text,
+        )
+        self._hub.emit(event)
+
+    def _give_up(self, tries: _Tries, reason: str) -> Any:
+        """Return the last result, or raise the last error of an attempt that ran."""
+        failure, call = tries.failure, tries.call
+        if failure is None and reason == "not retryable":
+            return tries.result
+        ran = tries.attempt
+        if isinstance(failure, RejectedError):
+            ran -= 1
+            call.rejection = failure
+        error = tries.failed or failure
+        call.exhausted = reason in {"attempts", "stop", "deadline", "retry_after"}
+        if ran and self._hub.wants(RetryStopped):
+            event = RetryStopped(
+                policy=self._label,
+                pipeline=self._hub.pipeline,
+                at=self._clock.now(),
+                attempts=ran,
+                reason=reason,
+                error=None if error is None else type(error).__name__,
+            )
+            self._hub.emit(event)
+        refused_before = tries.failed is None and _REFUSED in tries.earlier
+        if error is None or failure is None or refused_before:
+            return tries.result
+        if tries.earlier or reason in {"deadline", "retry_after", "stop"}:
+            note(error, summary(tries.attempt, reason, tries.earlier, failure))
+        return raise_it(error, self)
+
+
+async def _sleep(delay: float) -> None:
+    if delay <= 0 or (MODES.in_use and MODES.instant()):
+        await anyio.lowlevel.checkpoint()
+    else:
+        await anyio.sleep(delay)
