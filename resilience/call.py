@@ -43,6 +43,9 @@ class _Seldom:
     from_fallback: bool = False
     key_of: Any = None
 
+    def _keep_key(self, key: Hashable) -> None:
+        self.key_of = key
+
 
 @final
 class Call(_Seldom):
@@ -82,7 +85,7 @@ class Call(_Seldom):
     def key(self) -> Hashable | None:
         """The pipeline's ``key``, or what its function makes of the call's arguments."""
         if callable(self.key_of):
-            self.key_of = self.key_of(*self.args, **self.kwargs)
+            self._keep_key(self.key_of(*self.args, **self.kwargs))
         return self.key_of  # type: ignore[no-any-return]
 
     def park(self, permit: Parked, entered_before: int) -> None:

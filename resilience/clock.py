@@ -55,13 +55,16 @@ class ProcessClock:
 class CallableClock:
     """A bare function such as `time.monotonic` in the place of a clock."""
 
-    __slots__ = ("now",)
+    __slots__ = ("_now",)
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self.now = now
+        self._now = now
 
     def __repr__(self) -> str:
-        return repr(self.now)
+        return repr(self._now)
+
+    def now(self) -> float:
+        return self._now()
 
 
 PROCESS_CLOCK = ProcessClock()

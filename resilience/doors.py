@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import opcode
 import sys
 import types
 from abc import abstractmethod
@@ -449,19 +450,25 @@ def _is_bare_decorator(fn: object) -> bool:
     return _made_by_the_line_before(sys._getframe(2))  # noqa: SLF001 - the frame that called the pipeline
 
 
-_FRESH = 8
+# Of a function that only this call refers to: the caller's stack, the arguments of the frames in between.
+_FRESH = 5
+
+_SKIPPED = frozenset(
+    opcode.opmap[name] for name in ("CACHE", "PRECALL", "EXTENDED_ARG") if name in opcode.opmap
+)
+_MAKING = frozenset(
+    opcode.opmap[name]
+    for name in ("MAKE_FUNCTION", "SET_FUNCTION_ATTRIBUTE")
+    if name in opcode.opmap
+)
 
 
 def _made_by_the_line_before(frame: types.FrameType) -> bool:
-    import dis  # noqa: PLC0415 - only for a function that was just made
-
-    before = ""
-    for instruction in dis.get_instructions(frame.f_code):
-        if instruction.offset >= frame.f_lasti:
-            break
-        if instruction.opname not in {"CACHE", "PRECALL", "EXTENDED_ARG", "NOP"}:
-            before = instruction.opname
-    return before in {"MAKE_FUNCTION", "SET_FUNCTION_ATTRIBUTE"}
+    code = frame.f_code.co_code
+    place = frame.f_lasti - 2
+    while place > 0 and code[place] in _SKIPPED:
+        place -= 2
+    return code[place] in _MAKING
 
 
 _AWAITABLES = ("Awaitable", "Coroutine", "Future", "Task")

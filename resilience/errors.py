@@ -164,7 +164,7 @@ class TimeoutExceededError(ResilienceError, TimeoutError):
     def __init__(self, seconds: float = 0.0, *, policy: str = "") -> None:
         super().__init__()
         self.seconds = seconds
-        self.policy = policy or f"Timeout({seconds!r})"
+        self.policy: str = policy or f"Timeout({seconds!r})"
 
     def __str__(self) -> str:
         return f"cut off after {self.seconds:g} s by {self.policy}"

@@ -214,7 +214,7 @@ class Hub:
         self, pipeline: str | None, listeners: Iterable[Listener] = (), outer: Hub | None = None
     ) -> None:
         around = outer._listeners if outer is not None else ()  # noqa: SLF001 - our own class
-        self.pipeline = pipeline
+        self.pipeline: str | None = pipeline
         self._listeners: tuple[Listener, ...] = (*listeners, *around)
         self._by_kind: dict[type[Event], tuple[Listener, ...]] = {}
 

@@ -20,7 +20,7 @@ class _Modes:
     __slots__ = ("_disabled", "_instant", "in_use")
 
     def __init__(self) -> None:
-        self.in_use = 0
+        self.in_use: int = 0
         self._disabled = ContextVar("resilience_disabled", default=False)
         self._instant = ContextVar("resilience_instant", default=False)
 

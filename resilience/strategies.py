@@ -100,17 +100,17 @@ class AttemptState:
         attempt_number: int = 1,
         idle_for: float = 0.0,
     ) -> None:
-        self.fn = fn
-        self.args = args
-        self.kwargs = {} if kwargs is None else kwargs
-        self.start_time = start_time
-        self.retry_object = retry_object
-        self.attempt_number = attempt_number
-        self.idle_for = idle_for
+        self.fn: Callable[..., Any] | None = fn
+        self.args: tuple[Any, ...] = args
+        self.kwargs: Mapping[str, Any] = {} if kwargs is None else kwargs
+        self.start_time: float = start_time
+        self.retry_object: object = retry_object
+        self.attempt_number: int = attempt_number
+        self.idle_for: float = idle_for
         self.outcome: Any = None
         self.outcome_timestamp: float | None = None
         self.next_action: Any = None
-        self.upcoming_sleep = 0.0
+        self.upcoming_sleep: float = 0.0
 
     @property
     def seconds_since_start(self) -> float | None:

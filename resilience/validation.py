@@ -21,12 +21,14 @@ from resilience.errors import ConfigurationError, brief
 __all__ = [
     "Allowed",
     "as_clock",
+    "as_optional_seconds",
     "as_seconds",
     "check",
     "clock",
     "count",
     "duration",
     "flag",
+    "in_seconds",
     "instance",
     "name",
     "one_of",
@@ -64,8 +66,8 @@ class Allowed:
             raise refuse(path, value, self.text)
 
 
-def as_seconds(value: Any) -> Any:
-    """A duration at the door: ``timedelta`` and ``int`` become ``float`` seconds; the rest is left as it is."""
+def in_seconds(value: object) -> Any:
+    """``timedelta`` and ``int`` as ``float`` seconds; the rest is left for a validator to judge."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     if type(value) is int:
@@ -76,10 +78,23 @@ def as_seconds(value: Any) -> Any:
     return value
 
 
-def as_clock(value: Any) -> Any:
+# Converters, whose types are the constructor's: a duration at the door.
+def as_seconds(value: float | timedelta) -> float:
+    """A duration."""
+    return in_seconds(value)  # type: ignore[no-any-return]
+
+
+def as_optional_seconds(value: float | timedelta | None) -> float | None:
+    """A duration or None."""
+    return in_seconds(value)  # type: ignore[no-any-return]
+
+
+def as_clock(value: Clock | Callable[[], float] | None) -> Clock | None:
     """A bare ``now`` function becomes a clock."""
-    now: Any = value
-    return CallableClock(now) if callable(value) and not hasattr(value, "now") else value
+    given: Any = value
+    if not callable(value) or hasattr(value, "now"):
+        return given  # type: ignore[no-any-return]
+    return CallableClock(given)
 
 
 _NOT_NUMBERS: Mapping[str, object] = {"text": "5", "boolean": True, "not a number": math.nan}

@@ -144,7 +144,7 @@ class Judge:
         named = ignore if isinstance(ignore, tuple) else (ignore,)
         ours = TimeoutExceededError in named
         self._timeout = Verdict.IGNORED if ours else Verdict.FAILURE
-        self.on_result = on_result
+        self.on_result: Any = on_result
         self._unhappy: Callable[[Any], object] = (
             (lambda result: asked_about_result(on_result, result))
             if is_strategy(on_result)

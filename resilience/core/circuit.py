@@ -75,8 +75,8 @@ class Circuit:
         announce: Callable[[Transition], None],
         crossed: Callable[[Counts, int, float], None],
     ) -> None:
-        self.rules = rules
-        self.totals = Totals()
+        self.rules: Rules = rules
+        self.totals: Totals = Totals()
         self.last_failure: str | None = None
         self.last_text: str | None = None
         self._announce = announce

@@ -117,9 +117,9 @@ class Generation:
     plain = False
 
     def __init__(self, number: int, since: float) -> None:
-        self.number = number
-        self.since = since
-        self.turn = [None]
+        self.number: int = number
+        self.since: float = since
+        self.turn: list[None] = [None]
 
 
 @final
@@ -136,10 +136,10 @@ class Ticket:
     def __init__(
         self, generation: Generation | None, started: float, owner: Hashable | None = None
     ) -> None:
-        self.generation = generation
-        self.started = started
-        self.owner = owner
-        self.settled = False
+        self.generation: Generation | None = generation
+        self.started: float = started
+        self.owner: Hashable | None = owner
+        self.settled: bool = False
         self.overdue: tuple[Record, object] | None = None
 
 
@@ -164,14 +164,14 @@ class Closed(Generation):
         super().__init__(number, since)
         self._totals = totals
         self.state = CircuitState.CLOSED if enforcing else CircuitState.OBSERVING
-        self.successes = 0
-        self.failures = 0
-        self.others = (
+        self.successes: int = 0
+        self.failures: int = 0
+        self.others: int = (
             0  # positions taken by what is no success: failures, and overdue records taken back
         )
-        self.crossed = False
+        self.crossed: bool = False
         self.meter: Meter = rules.trip.start(since)
-        self.edge = self.meter.edge
+        self.edge: float = self.meter.edge
         thresholds = set(rules.trip.slow_thresholds)
         if rules.overdue_after is not None:
             thresholds.add(rules.overdue_after)
@@ -179,7 +179,7 @@ class Closed(Generation):
         self.watches: tuple[tuple[float, OrderedDict[Ticket, None]], ...] = tuple(
             (threshold, OrderedDict()) for threshold in sorted(thresholds)
         )
-        self.plain = not self.watches and not locked
+        self.plain: bool = not self.watches and not locked
 
     def __del__(self) -> None:
         # The last call that started here has ended: its count joins the lifetime totals.
@@ -255,8 +255,8 @@ class Open(Generation):
 
     def __init__(self, number: int, since: float, opening: int, until: float) -> None:
         super().__init__(number, since)
-        self.opening = opening
-        self.until = until
+        self.opening: int = opening
+        self.until: float = until
 
 
 @final
@@ -269,10 +269,10 @@ class HalfOpen(Generation):
 
     def __init__(self, number: int, since: float, opening: int, probes: int) -> None:
         super().__init__(number, since)
-        self.opening = opening
+        self.opening: int = opening
         self.seats: list[None] = [None] * probes
         self.live: OrderedDict[Ticket, None] = OrderedDict()
-        self.good = 0
+        self.good: int = 0
 
 
 @final

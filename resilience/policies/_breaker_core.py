@@ -18,7 +18,7 @@ from weakref import WeakSet
 
 from resilience.clock import PROCESS_CLOCK, RNG, Rng
 from resilience.core.backoff import FullJitter
-from resilience.core.circuit import CIRCUIT
+from resilience.core.circuit import CIRCUIT, Circuit
 from resilience.core.generations import CircuitState, Refusal, Rules, Ticket, Transition
 from resilience.core.windows import Counts
 from resilience.errors import CircuitIsolatedError, CircuitOpenError, ResilienceWarning
@@ -32,7 +32,7 @@ from resilience.events import (
     publish,
 )
 from resilience.strategies import AttemptState
-from resilience.validation import as_seconds
+from resilience.validation import in_seconds
 from resilience.verdicts import Judge, Verdict
 
 __all__ = ["DEFAULT_BREAK", "Core", "current_task"]
@@ -47,11 +47,11 @@ class Core:
     __slots__ = ("circuit", "clock", "error_text", "hubs", "judge", "name", "timed")
 
     def __init__(self, options: Any) -> None:
-        self.name = options.name
-        self.error_text = options.error_text
+        self.name: str = options.name
+        self.error_text: bool = options.error_text
         self.clock: Any = options.clock or PROCESS_CLOCK
-        self.judge = Judge(options.on, options.ignore, options.on_result)
-        self.timed = options.trip.timed
+        self.judge: Judge = Judge(options.on, options.ignore, options.on_result)
+        self.timed: bool = options.trip.timed
         self.hubs: WeakSet[Hub] = WeakSet()
         rules = Rules(
             trip=options.trip,
@@ -62,7 +62,7 @@ class Core:
             overdue_after=options.overdue_after,
         )
         hubs, label = self.hubs, self.name
-        self.circuit = CIRCUIT(
+        self.circuit: Circuit = CIRCUIT(
             rules,
             self.now(),
             lambda transition: _announce(label, hubs, transition),
@@ -124,7 +124,7 @@ def _break_after(given: Any, source: Rng) -> Callable[[int], float]:
 
     def drawn(opening: int) -> float:
         try:
-            seconds = as_seconds(
+            seconds = in_seconds(
                 given(AttemptState(attempt_number=opening) if strategy else opening)
             )
         except Exception as error:  # noqa: BLE001 - law 6

@@ -25,7 +25,7 @@ from resilience.events import Hub, RetryScheduled, RetryStopped, error_text_of, 
 from resilience.modes import MODES
 from resilience.policies._last_error import forget_older_tracebacks, note, raise_it, summary
 from resilience.strategies import AttemptState, is_strategy, judges_errors_only, named_exceptions
-from resilience.validation import as_seconds
+from resilience.validation import in_seconds
 from resilience.verdicts import is_types, leaves
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ class Retrying:
         limit = self._policy.max_delay
         try:
             answer = wait(state)
-            delay = as_seconds(await answer if hasattr(answer, "__await__") else answer)
+            delay = in_seconds(await answer if hasattr(answer, "__await__") else answer)
         except Exception as error:  # noqa: BLE001 - law 6
             hook_failed("Retry.wait", wait, error)
             delay = math.nan

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, final
 from weakref import WeakValueDictionary
 
@@ -24,7 +25,18 @@ from resilience.errors import ConfigurationError, ResilienceWarning
 from resilience.events import CallRejected, Hub
 from resilience.policies._breaker_core import DEFAULT_BREAK, Core, current_task
 from resilience.policies._permit import Isolation, Permit
-from resilience.validation import as_clock, as_seconds, clock, count, duration, flag, name, rng
+from resilience.validation import (
+    as_clock,
+    as_optional_seconds,
+    as_seconds,
+    clock,
+    count,
+    duration,
+    flag,
+    in_seconds,
+    name,
+    rng,
+)
 from resilience.verdicts import (
     ErrorFilter,
     ResultFilter,
@@ -41,6 +53,10 @@ __all__ = ["CircuitBreaker", "CircuitSnapshot", "Isolation", "Permit"]
 BreakDuration: TypeAlias = "float | Callable[[int], Any] | wait_base"
 
 _LIVE: WeakValueDictionary[str, Circuit] = WeakValueDictionary()
+
+
+def _break_duration(value: BreakDuration | timedelta) -> BreakDuration:
+    return in_seconds(value)  # type: ignore[no-any-return]
 
 
 @final
@@ -122,7 +138,7 @@ class CircuitBreaker(Policy):
     break_duration: BreakDuration = attrs.field(
         default=DEFAULT_BREAK,
         kw_only=True,
-        converter=as_seconds,
+        converter=_break_duration,
         validator=duration(function=True),
     )
     probes: int = attrs.field(default=1, kw_only=True, validator=count())
@@ -133,7 +149,7 @@ class CircuitBreaker(Policy):
         default=60.0, kw_only=True, converter=as_seconds, validator=duration()
     )
     overdue_after: float | None = attrs.field(
-        default=None, kw_only=True, converter=as_seconds, validator=duration(none=True)
+        default=None, kw_only=True, converter=as_optional_seconds, validator=duration(none=True)
     )
     error_text: bool = attrs.field(default=False, kw_only=True, validator=flag())
     clock: Clock | Callable[[], float] | None = attrs.field(
@@ -238,7 +254,11 @@ class CircuitBreaker(Policy):
             "a CircuitBreaker holds the state of this process and cannot be pickled or copied"
         )
 
-    __copy__ = __deepcopy__ = lambda self, _=None: self.__reduce_ex__(2)
+    def __copy__(self) -> NoReturn:
+        self.__reduce_ex__(2)
+
+    def __deepcopy__(self, _: Any) -> NoReturn:
+        self.__reduce_ex__(2)
 
 
 def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901 - two lanes of one guard

@@ -26,9 +26,15 @@ from resilience.doors import Policy
 from resilience.errors import DeadlineExpiredError, TimeoutExceededError
 from resilience.events import Hub, TimedOut, hook_failed
 from resilience.policies._wheel import Wheels
-from resilience.validation import as_seconds, duration
+from resilience.validation import duration, in_seconds
 
 __all__ = ["Timeout"]
+
+
+def _seconds_or_function(
+    value: float | timedelta | Callable[[Call], float | timedelta | None],
+) -> float | Callable[[Call], float | timedelta | None]:
+    return in_seconds(value)  # type: ignore[no-any-return]
 
 
 @final
@@ -53,7 +59,7 @@ class Timeout(Policy):
     """
 
     seconds: float | Callable[[Call], float | timedelta | None] = attrs.field(
-        converter=as_seconds, validator=duration(function=True)
+        converter=_seconds_or_function, validator=duration(function=True)
     )
 
     def link(self, step: Step, hub: Hub) -> Step:
@@ -87,7 +93,7 @@ class Timeout(Policy):
 
 def _resolve(function: Callable[[Call], float | timedelta | None], call: Call) -> float:
     try:
-        seconds = as_seconds(function(call))
+        seconds = in_seconds(function(call))
     except Exception as error:  # noqa: BLE001 - law 6: the user's function must not become the call's error
         hook_failed("Timeout.seconds", function, error)
         return math.inf

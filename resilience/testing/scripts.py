@@ -74,8 +74,8 @@ class Script:
     def __init__(self, *steps: Any) -> None:
         self._steps = steps or (None,)
         self.history: list[Calls] = []
-        self.running = 0
-        self.peak = 0
+        self.running: int = 0
+        self.peak: int = 0
 
     @property
     def calls(self) -> int:
