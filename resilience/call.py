@@ -42,6 +42,9 @@ class _Seldom:
     exhausted: bool = False
     from_fallback: bool = False
     key_of: Any = None
+    # Permits that a stream keeps to its end; permits that a cancellation left behind, see above.
+    held: list[Parked] | None = None
+    parked: Any = None  # list[tuple[Parked, bool]] | None; a step may park, which no checker sees
 
     def _keep_key(self, key: Hashable) -> None:
         self.key_of = key
@@ -57,17 +60,14 @@ class Call(_Seldom):
         previous_error: What the attempt before raised, or None.
     """
 
-    # Between the policies. ``entered``: times the callee was entered. ``until``: the earliest deadline around, on the
-    # clock of the running loop. ``parked``: see above. ``held``: permits a stream keeps to its end.
-    __slots__ = ("args", "entered", "fn", "held", "kwargs", "parked", "until")
+    # ``entered``: times the callee was entered. ``until``: the earliest deadline, on the loop's clock.
+    __slots__ = ("args", "entered", "fn", "kwargs", "until")
 
     fn: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     entered: int
     until: float
-    held: list[Parked] | None
-    parked: Any  # list[tuple[Parked, bool]] | None; a step may park, which no checker sees
 
     def __repr__(self) -> str:
         return f"<Call attempt={self.attempt}>"
@@ -112,8 +112,6 @@ def new_call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str,
     call.kwargs = kwargs
     call.entered = 0
     call.until = math.inf
-    call.held = None
-    call.parked = None
     return call
 
 
@@ -123,4 +121,6 @@ Step: TypeAlias = Callable[[Call], Awaitable[Any]]
 def invoke(call: Call) -> Awaitable[Any]:
     """The innermost step: enter the callee, in the caller's task and context."""
     call.entered += 1
+    if not call.kwargs:  # a merge of nothing is not free
+        return call.fn(*call.args)  # type: ignore[no-any-return]
     return call.fn(*call.args, **call.kwargs)  # type: ignore[no-any-return]

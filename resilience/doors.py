@@ -166,8 +166,6 @@ class Guard:
             call.kwargs = kwargs
             call.entered = 0
             call.until = inf
-            call.held = None
-            call.parked = None
             if key is not None:
                 call.key_of = key
             if MODES.in_use and MODES.disabled():
