@@ -126,12 +126,14 @@ class Circuit:
         for ticket in tuple(generation.live):
             if self._failed_meanwhile(generation, ticket, now):
                 return None
-            if owner is not None and ticket.owner == owner:
+            if owner is not None and ticket.owner is owner:
                 return Ticket(None, now)
         try:
             generation.seats.pop()
         except IndexError:
             return self._refuse(generation.state, None)
+        if self.current is not generation:  # pragma: no cover - another thread ended the round
+            return None
         ticket = Ticket(generation, now, owner)
         generation.live[ticket] = None
         return ticket
@@ -211,10 +213,12 @@ class Circuit:
         self, generation: HalfOpen, ticket: Ticket, verdict: Verdict, now: float
     ) -> None:
         generation.live.pop(ticket, None)
-        if verdict is Verdict.FAILURE and now - ticket.started < self.rules.probe_lease:
-            self._open(generation, now, "probe failed")
+        if any(self._failed_meanwhile(generation, other, now) for other in tuple(generation.live)):
             return
         late = now - ticket.started >= self.rules.probe_lease
+        if verdict is Verdict.FAILURE and not late:
+            self._open(generation, now, "probe failed")
+            return
         if (verdict is Verdict.SUCCESS or late) and self._failed_meanwhile(generation, ticket, now):
             return
         if verdict is Verdict.SUCCESS:
