@@ -12,10 +12,12 @@ listeners want them is built with one step more, and no other pipeline is.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, final, runtime_checkable
 
 import attrs
+
+from resilience.errors import RejectedError
 
 __all__ = [
     "LOGGER",
@@ -206,9 +208,14 @@ def _hears(listener: Listener, kind: type[Event]) -> bool:
 
 @final
 class Hub:
-    """The listeners of one pipeline, and those of the pipeline around it."""
+    """
+    What the policies of one pipeline share: its listeners, those of the pipeline around it, and the gates.
 
-    __slots__ = ("__weakref__", "_by_kind", "_listeners", "pipeline")
+    A gate says now what would turn a call away; linking goes from inside to outside, so a policy finds here the gates
+    inside it.
+    """
+
+    __slots__ = ("__weakref__", "_by_kind", "_listeners", "gates", "pipeline")
 
     def __init__(
         self, pipeline: str | None, listeners: Iterable[Listener] = (), outer: Hub | None = None
@@ -216,6 +223,7 @@ class Hub:
         around = outer._listeners if outer is not None else ()  # noqa: SLF001 - our own class
         self.pipeline: str | None = pipeline
         self._listeners: tuple[Listener, ...] = (*listeners, *around)
+        self.gates: list[Callable[[], RejectedError | None]] = [] if outer is None else outer.gates
         self._by_kind: dict[type[Event], tuple[Listener, ...]] = {}
 
     def listeners(self, kind: type[Event]) -> tuple[Listener, ...]:

@@ -19,7 +19,7 @@ from weakref import WeakSet
 from resilience.clock import PROCESS_CLOCK, RNG, Rng
 from resilience.core.backoff import FullJitter
 from resilience.core.circuit import CIRCUIT, Circuit
-from resilience.core.generations import CircuitState, Refusal, Rules, Ticket, Transition
+from resilience.core.generations import CircuitState, Open, Refusal, Rules, Ticket, Transition
 from resilience.core.windows import Counts
 from resilience.errors import CircuitIsolatedError, CircuitOpenError, ResilienceWarning
 from resilience.events import (
@@ -80,6 +80,15 @@ class Core:
         if isinstance(answer, Ticket):
             return answer
         raise self.rejection(answer)
+
+    def foresee(self) -> CircuitOpenError | None:
+        """The rejection that a call would meet now; None where it may pass, or only asking would tell."""
+        current = self.circuit.current
+        if isinstance(current, Open):
+            return self.rejection(Refusal(current.state, max(0.0, current.until - self.now())))
+        if current.state is CircuitState.ISOLATED:
+            return self.rejection(Refusal(current.state, None))
+        return None
 
     def rejection(self, refusal: Refusal) -> CircuitOpenError:
         last = self.circuit.last_failure

@@ -19,13 +19,13 @@ __all__ = ["forget_older_tracebacks", "note", "raise_it", "summary"]
 _OURS = "resilience: "
 
 
-def summary(attempt: int, reason: str, earlier: Iterable[str], end: Exception | None) -> str:
+def summary(attempt: int, reason: str, earlier: Iterable[str], end: RejectedError | None) -> str:
     """The note: how many attempts, why no more, and the type names of what went before."""
     text = f"{_OURS}gave up after attempt {attempt} ({reason})"
     before = ", ".join(earlier)
     if before:
         text += f"; earlier: {before}"
-    if isinstance(end, RejectedError):
+    if end is not None:
         text += f"; then {type(end).__name__}: {end}"
     return text
 

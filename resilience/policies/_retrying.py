@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Retrying"]
 
 _REFUSED = "result refused"
+# Ends that a note explains even where the first attempt was the only one.
+_TOLD = frozenset({"deadline", "rejected", "retry_after", "stop"})
 
 
 @final
@@ -95,6 +97,7 @@ class Retrying:
     __slots__ = (
         "_asks_results",
         "_clock",
+        "_gates",
         "_hub",
         "_label",
         "_named",
@@ -111,6 +114,7 @@ class Retrying:
         self._policy = policy
         self._step = step
         self._hub = hub
+        self._gates = tuple(hub.gates)
         self._label = repr(policy)
         self._clock: Any = policy.clock or PROCESS_CLOCK
         self._rng = policy.rng or RNG
@@ -192,11 +196,24 @@ class Retrying:
         tries.delay, floor = await self._delay(state, tries.attempt, failure, tries.result)
         if floor > policy.max_delay:
             return "retry_after"
+        if self._foresees_rejection(tries):
+            return "rejected"
         if state is not None:
             state.upcoming_sleep = tries.delay
             if await self._stops(state):
                 return "stop"
         return "deadline" if tries.delay >= tries.call.remaining() else None
+
+    def _foresees_rejection(self, tries: _Tries) -> bool:
+        """Whether a gate inside would still turn the next attempt away: then nobody waits for it."""
+        for gate in self._gates:
+            rejection = gate()
+            if rejection is None or isinstance(rejection, self._named):
+                continue
+            if rejection.retry_after is None or rejection.retry_after > tries.delay:
+                tries.call.rejection = rejection
+                return True
+        return False
 
     def _record(self, state: AttemptState | None, failure: Exception | None, result: Any) -> None:
         if state is not None:
@@ -344,11 +361,13 @@ class Retrying:
         failure, call = tries.failure, tries.call
         if failure is None and reason == "not retryable":
             return tries.result
+        error = tries.failed or failure
         ran = tries.attempt
         if isinstance(failure, RejectedError):
             ran -= 1
-            call.rejection = failure
-        error = tries.failed or failure
+            if error is not failure or _REFUSED in tries.earlier:
+                # Kept for outcomes and fallbacks; its traceback holds the call, which would hold it.
+                call.rejection = failure.with_traceback(None)
         call.exhausted = reason in {"attempts", "stop", "deadline", "retry_after"}
         if ran and self._hub.wants(RetryStopped):
             event = RetryStopped(
@@ -363,8 +382,9 @@ class Retrying:
         refused_before = tries.failed is None and _REFUSED in tries.earlier
         if error is None or failure is None or refused_before:
             return tries.result
-        if tries.earlier or reason in {"deadline", "retry_after", "stop"}:
-            note(error, summary(tries.attempt, reason, tries.earlier, failure))
+        if ran and (tries.earlier or reason in _TOLD):
+            end = call.rejection if reason == "rejected" else None
+            note(error, summary(tries.attempt, reason, tries.earlier, end))
         return raise_it(error, self)
 
 

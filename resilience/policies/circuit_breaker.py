@@ -177,6 +177,7 @@ class CircuitBreaker(Policy):
 
     def link(self, step: Step, hub: Hub) -> Step:
         self._core.hubs.add(hub)
+        hub.gates.append(self._core.foresee)
         return _linked(self._core, step, hub)
 
     # ------------------------------------------------------------------ state
