@@ -230,17 +230,19 @@ class _StreakMeter:
     def _length(self, tally: Tally) -> int:
         return self._streak if tally.successes == self._seen else 0
 
-    def record(self, tally: Tally, now: float, record: Record) -> None:  # noqa: ARG002
+    def record(self, tally: Tally, now: float, record: Record) -> int:  # noqa: ARG002
         if not record.failed:
-            return
+            return self._seen
         if tally.successes == self._seen:
             self._streak += 1
         else:
             self._seen = tally.successes
             self._streak = 1
+        return self._seen
 
-    def retract(self, place: object, record: Record) -> None:  # noqa: ARG002
-        if record.failed and self._streak:
+    def retract(self, place: int, record: Record) -> None:
+        # A streak that a success has ended since is not the one to take it from.
+        if record.failed and place == self._seen:
             self._streak -= 1
 
     def tripped(self, tally: Tally, now: float) -> bool:  # noqa: ARG002

@@ -112,8 +112,8 @@ class _Positions:
         if queue and position >= queue[0]:
             self._dropped.add(position)
 
-    def behind(self, limit: int) -> int:
-        """How many remain above *limit*."""
+    def behind(self, limit: int) -> tuple[int, int]:
+        """How many remain above *limit*, and how many there were dropped."""
         queue, dropped = self._queue, self._dropped
         while queue:
             # Taken out and looked at in this order: another thread may have taken the one that we saw at the front.
@@ -125,17 +125,17 @@ class _Positions:
                 queue.appendleft(position)
                 break
             dropped.discard(position)
-        return len(queue) - len(dropped)
+        return len(queue) - len(dropped), len(dropped)
 
 
 @final
 class _CountSpan:
-    __slots__ = ("_hits", "_size", "_voids", "edge")
+    __slots__ = ("_hits", "_misses", "_size", "edge")
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._hits = _Positions()
-        self._voids = _Positions()
+        self._misses = _Positions()  # what is neither a hit nor a success: it may be taken back too
         self.edge = math.inf
 
     def roll(self, tally: Tally, now: float) -> None:
@@ -145,20 +145,20 @@ class _CountSpan:
         position = tally.successes + tally.others
         if hit:
             self._hits.add(position)
+        elif not success:
+            self._misses.add(position)
         return position, 0
 
     def retract(self, place: tuple[int, int], *, hit: bool) -> None:
         # The position stays taken: later records lie behind it and must not move.
-        position = place[0]
-        self._voids.add(position)
-        if hit:
-            self._hits.drop(position)
+        (self._hits if hit else self._misses).drop(place[0])
 
     def read(self, tally: Tally, now: float) -> Counts:  # noqa: ARG002
         position = tally.successes + tally.others
         limit = position - self._size
-        calls = min(position, self._size) - self._voids.behind(limit)
-        return Counts(calls, self._hits.behind(limit))
+        hits, taken_back = self._hits.behind(limit)
+        _, also_taken_back = self._misses.behind(limit)
+        return Counts(min(position, self._size) - taken_back - also_taken_back, hits)
 
 
 @final

@@ -1,0 +1,39 @@
+"""
+Work, counted in lines that run: a clock would measure the machine.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from resilience.core import windows
+
+
+@pytest.fixture
+def lines_of_windows() -> Callable[[Callable[[], object]], int]:
+    """How many lines of ``core/windows.py`` a function runs."""
+
+    def count(function: Callable[[], object]) -> int:
+        lines = 0
+
+        def trace(frame: FrameType, event: str, _: Any) -> Any:
+            nonlocal lines
+            if frame.f_code.co_filename != windows.__file__:
+                return None
+            lines += event == "line"
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            function()
+        finally:
+            sys.settrace(before)
+        return lines
+
+    return count
