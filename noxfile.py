@@ -132,3 +132,13 @@ def package(session: nox.Session) -> None:
     shutil.rmtree(unpacked / "resilience")
     with session.chdir(unpacked):
         session.run("pytest", *WORKERS, *session.posargs)
+
+
+@nox.session(python=PYTHONS, default=False)
+def bench(session: nox.Session) -> None:
+    """
+    The cost table of each Python, written to benchmarks/results/. Not a check: it wants a quiet machine.
+    """
+    session.install("-e", ".[trio]")
+    target = f"benchmarks/results/{session.python}.md"
+    session.run("python", "-m", "benchmarks", "--markdown", target, *session.posargs)

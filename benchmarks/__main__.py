@@ -22,7 +22,12 @@ from benchmarks.rounds import Row, measure
 
 def markdown(title: str, rows: Sequence[Row]) -> str:
     """A table with the ratio first, since it is what carries over to another machine."""
-    lines = [f"### {title}", "", "| call | x W | spread (10 % to 90 %) | ns here |", "|---|--:|--:|--:|"]
+    lines = [
+        f"### {title}",
+        "",
+        "| call | x W | spread (10 % to 90 %) | ns here |",
+        "|---|--:|--:|--:|",
+    ]
     lines += [
         f"| {row.name} | {row.ratio:.2f} | {row.low:.2f} to {row.high:.2f} | {row.nanoseconds:.0f} |"
         for row in rows
@@ -42,7 +47,9 @@ def heading() -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: seconds, and more spread")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds: seconds, and more spread"
+    )
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--markdown", type=Path, help="write the tables here")
     options = parser.parse_args()

@@ -9,6 +9,7 @@ import contextlib
 import warnings
 
 import anyio
+import trio
 
 from benchmarks.rounds import Contender
 from resilience import (
@@ -142,7 +143,6 @@ def on_asyncio() -> dict[str, Contender]:
 
 def on_trio() -> dict[str, Contender]:
     """Timeouts on trio, by name."""
-    import trio
 
     async def fail_after(value: int) -> int:
         with trio.fail_after(5):
