@@ -147,11 +147,13 @@ class Retry(Policy):
             short, long = wait_bounds(self.wait, number, self.max_delay)
             if self.retry_after is not False:
                 long = self.max_delay
-            counting = counting and passed + short < remaining
             # The next attempt starts only if the wait ends in time; the attempt before could have failed sooner.
-            stretching = stretching and passed + short < remaining
-            passed += short
-            reached += long
+            in_time = passed + short < remaining
+            counting = counting and in_time
+            stretching = stretching and in_time
+            # Without another attempt there is no wait.
+            passed += short if counting else 0.0
+            reached += long if stretching else 0.0
         return Bounds(attempts, min(reached, remaining), passed)
 
 
