@@ -244,8 +244,8 @@ class Retrying:
     async def _leaf_worth_it(  # noqa: PLR0911 - a rule each
         self, state: AttemptState | None, leaf: Exception, *, whole: bool
     ) -> bool:
-        if isinstance(leaf, RejectedError):
-            return isinstance(leaf, self._named)
+        if isinstance(leaf, RejectedError) and not isinstance(leaf, self._named):
+            return False
         if self._types is not None and isinstance(leaf, self._types):
             return True
         tenacity = sys.modules.get("tenacity")
@@ -306,20 +306,23 @@ class Retrying:
         except Exception as error:  # noqa: BLE001 - law 6
             hook_failed("Retry.wait", wait, error)
             delay = math.nan
+        if type(delay) is int:  # one that no float can hold
+            delay = math.copysign(math.inf, delay)
         if isinstance(delay, float) and 0 <= delay <= limit:
             return delay
         if isinstance(delay, float) and delay > limit:
-            self._warn(f"a wait above max_delay={limit:g} was cut to it")
+            self._warn(f"a wait above max_delay={limit:g}", "was cut to it")
             return limit
-        self._warn(f"a wait that is no number of seconds >= 0 ({delay!r}) became the default wait")
+        got = str(delay) if isinstance(delay, float) else type(delay).__name__
+        self._warn("a wait that is no number of seconds >= 0", f"({got}) became the default wait")
         return min(FullJitter().draw(attempt, self._rng), limit)
 
-    def _warn(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
+    def _warn(self, kind: str, what: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
             # A filter that makes errors of warnings must not replace the call's own error.
             with contextlib.suppress(ResilienceWarning):
-                warnings.warn(f"{self._label}: {text}", ResilienceWarning, stacklevel=2)
+                warnings.warn(f"{self._label}: {kind} {what}", ResilienceWarning, stacklevel=2)
 
     def _floor(self, failure: Exception | None, result: Any) -> float:
         if isinstance(failure, RejectedError):
@@ -362,30 +365,37 @@ class Retrying:
         if failure is None and reason == "not retryable":
             return tries.result
         error = tries.failed or failure
+        refused = tries.failed is None and _REFUSED in tries.earlier
         ran = tries.attempt
-        if isinstance(failure, RejectedError):
-            ran -= 1
-            if error is not failure or _REFUSED in tries.earlier:
-                # Kept for outcomes and fallbacks; its traceback holds the call, which would hold it.
-                call.rejection = failure.with_traceback(None)
-        call.exhausted = reason in {"attempts", "stop", "deadline", "retry_after"}
-        if ran and self._hub.wants(RetryStopped):
-            event = RetryStopped(
-                policy=self._label,
-                pipeline=self._hub.pipeline,
-                at=self._clock.now(),
-                attempts=ran,
-                reason=reason,
-                error=None if error is None else type(error).__name__,
-            )
-            self._hub.emit(event)
-        refused_before = tries.failed is None and _REFUSED in tries.earlier
-        if error is None or failure is None or refused_before:
-            return tries.result
-        if ran and (tries.earlier or reason in _TOLD):
-            end = call.rejection if reason == "rejected" else None
-            note(error, summary(tries.attempt, reason, tries.earlier, end))
-        return raise_it(error, self)
+        try:
+            if isinstance(failure, RejectedError):
+                ran -= 1
+                if error is not failure or refused:
+                    # For outcomes and fallbacks; its traceback holds the call, which would hold it.
+                    call.rejection = failure.with_traceback(None)
+            call.exhausted = reason in {"attempts", "stop", "deadline", "retry_after"}
+            if ran and self._hub.wants(RetryStopped):
+                self._tell_end(ran, reason, error)
+            if error is None or failure is None or refused:
+                return tries.result
+            if ran and (tries.earlier or reason in _TOLD):
+                end = call.rejection if reason == "rejected" else None
+                note(error, summary(tries.attempt, reason, tries.earlier, end))
+            return raise_it(error, self)
+        finally:
+            # This frame is in the error's traceback; held here, the error would hold itself.
+            error = failure = None
+
+    def _tell_end(self, ran: int, reason: str, error: Exception | None) -> None:
+        event = RetryStopped(
+            policy=self._label,
+            pipeline=self._hub.pipeline,
+            at=self._clock.now(),
+            attempts=ran,
+            reason=reason,
+            error=None if error is None else type(error).__name__,
+        )
+        self._hub.emit(event)
 
 
 async def _sleep(delay: float) -> None:
