@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from weakref import ref
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from resilience import CircuitBreaker, ConsecutiveFailures, FullJitter, Pipeline, Retry, Timeout
@@ -75,5 +76,5 @@ async def test_a_dropped_breaker_is_gone_at_once(backend, unit, collector_off):
     assert 1 == await breaker(Script(1))
     circuit = ref(breaker._core.circuit)
     del breaker
-    await anyio.sleep(0)
+    await anyio.lowlevel.checkpoint()
     assert circuit() is None
