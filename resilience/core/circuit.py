@@ -107,7 +107,7 @@ class Circuit:
                     return ticket
                 case Open():
                     if now < generation.until:
-                        return self._refuse(generation.state, generation.until - now)
+                        return self._refuse(generation.state, generation.remaining(now))
                     self._move(
                         generation, self._half_open(generation.opening, now), "break over", now
                     )
@@ -212,16 +212,19 @@ class Circuit:
     def _settle_probe(
         self, generation: HalfOpen, ticket: Ticket, verdict: Verdict, now: float
     ) -> None:
-        generation.live.pop(ticket, None)
-        if any(self._failed_meanwhile(generation, other, now) for other in tuple(generation.live)):
-            return
         late = now - ticket.started >= self.rules.probe_lease
-        if verdict is Verdict.FAILURE and not late:
+        live = tuple(generation.live)
+        generation.live.pop(ticket, None)
+        # Oldest first, so that the lease that ended first decides since when the circuit is open.
+        for each in live:
+            if (late or each is not ticket) and self._failed_meanwhile(generation, each, now):
+                return
+        if verdict is Verdict.FAILURE:
             self._open(generation, now, "probe failed")
             return
-        if (verdict is Verdict.SUCCESS or late) and self._failed_meanwhile(generation, ticket, now):
-            return
         if verdict is Verdict.SUCCESS:
+            if self._failed_meanwhile(generation, ticket, now):
+                return
             generation.good += 1
             if generation.good >= self.rules.successes_to_close:
                 self._move(generation, self._closed(now), "probes succeeded", now)
@@ -243,7 +246,8 @@ class Circuit:
             return True
         if not generation.crossed:
             generation.crossed = True
-            self._crossed(*self._counts(generation, now), now)
+            failures, slow = self._counts(generation, now)
+            self._crossed(failures, slow.hits, now)
         return False
 
     # ------------------------------------------------------------ transitions
@@ -267,10 +271,12 @@ class Circuit:
         opening = 1 + (generation.opening if isinstance(generation, HalfOpen) else 0)
         # Drawn before the move: a user's function runs here, and may ask this circuit something.
         until = since + self.rules.break_after(opening)
-        if self._move(
-            generation, lambda number: Open(number, since, opening, until), reason, since
-        ):
+
+        def make(number: int) -> Open:
             self.totals.openings += 1
+            return Open(number, since, opening, until)
+
+        self._move(generation, make, reason, since)
 
     def _move(
         self, old: Generation, make: Callable[[int], Generation], reason: str, now: float
@@ -296,7 +302,7 @@ class Circuit:
         return Transition(
             old=old.state, new=new.state, generation=new.number, reason=reason, at=now,
             break_duration=new.until - now if isinstance(new, Open) else None,
-            failures=failures, slow=slow,
+            failures=failures, slow=slow.hits,
             last_failure=self.last_failure, last_text=self.last_text,
         )  # fmt: skip
 
@@ -366,17 +372,17 @@ class Circuit:
 
     # ----------------------------------------------------------------- reading
 
-    def _counts(self, generation: Generation, now: float) -> tuple[Counts, int]:
+    def _counts(self, generation: Generation, now: float) -> tuple[Counts, Counts]:
         if not isinstance(generation, Closed):
-            return Counts(0, 0), 0
+            return Counts(0, 0), Counts(0, 0)
         failures, slow = generation.meter.read(generation, now)
         if failures is None:
-            calls = slow.calls if slow is not None else generation.successes + generation.failures
+            calls = generation.successes + generation.failures
             failures = Counts(calls, generation.failures)
-        return failures, 0 if slow is None else slow.hits
+        return failures, slow or Counts(failures.calls, 0)
 
-    def counts(self, now: float) -> tuple[Counts, int]:
-        """Calls and failures in the window of the current generation, and slow calls."""
+    def counts(self, now: float) -> tuple[Counts, Counts]:
+        """Failures in the window of the current generation, and slow calls in theirs; without one, of all its calls."""
         return self._counts(self.current, now)
 
     def lifetime_successes(self) -> int:
@@ -386,7 +392,7 @@ class Circuit:
     def retry_after(self, now: float) -> float | None:
         """Seconds an open circuit stays open, 0.0 past its end; None in every other state."""
         generation = self.current
-        return max(0.0, generation.until - now) if isinstance(generation, Open) else None
+        return generation.remaining(now) if isinstance(generation, Open) else None
 
 
 class LockedCircuit(Circuit):

@@ -258,6 +258,10 @@ class Open(Generation):
         self.opening: int = opening
         self.until: float = until
 
+    def remaining(self, now: float) -> float:
+        # A clock that ran backwards makes no break longer than it was drawn.
+        return max(0.0, self.until - max(now, self.since))
+
 
 @final
 class HalfOpen(Generation):

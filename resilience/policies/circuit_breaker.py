@@ -69,8 +69,9 @@ class CircuitSnapshot:
         name, state, generation: Of the breaker; the generation grows by one with each transition.
         since: Monotonic instant of the last transition, on the breaker's clock.
         retry_after: Seconds an open circuit stays open, else None.
-        calls, failures, slow: What the window of this generation holds. Without a window: all calls of the generation.
-        failure_rate, slow_rate: Shares of those calls; None below the first call.
+        calls, failures: What the failure window of this generation holds. Without one: all calls of the generation.
+        slow: Slow calls in the window of the slow calls.
+        failure_rate, slow_rate: Shares of the calls in their windows; None below the first call.
         openings, rejected: Since the breaker was made.
         totals: Every outcome since the breaker was made, late ones included.
         last_failure: Type name of the failure seen last; None after closing.
@@ -212,9 +213,9 @@ class CircuitBreaker(Policy):
             retry_after=circuit.retry_after(now),
             calls=failures.calls,
             failures=failures.hits,
-            slow=slow,
+            slow=slow.hits,
             failure_rate=failures.hits / failures.calls if failures.calls else None,
-            slow_rate=slow / failures.calls if failures.calls else None,
+            slow_rate=slow.hits / slow.calls if slow.calls else None,
             openings=totals.openings,
             rejected=totals.rejected,
             totals=totals,
