@@ -208,8 +208,13 @@ class Pipeline(Guard):
         if self._enabled is False:
             return bare
         step = bare
+        others = len(hub.gates)
         for policy in reversed(self._policies):
             step = policy.link(step, hub)
+        if callable(self._enabled):
+            hub.gates[others:] = [
+                _switched_gate(self._enabled, each) for each in hub.gates[others:]
+            ]
         if hub.listeners(CallFinished):
             step = _observed(step, hub, repr(self))
         return _switched(self._enabled, step, bare) if callable(self._enabled) else step
@@ -243,16 +248,26 @@ def _flat(policies: Iterable[Policy | Pipeline]) -> Iterator[Policy]:
             yield policy
 
 
+def _on(enabled: Callable[[], bool]) -> bool:
+    try:
+        return enabled()
+    except Exception as error:  # noqa: BLE001 - law 6: a switch that fails leaves the guard on
+        hook_failed("Pipeline.enabled", enabled, error)
+        return True
+
+
 def _switched(enabled: Callable[[], bool], step: Step, bare: Step) -> Step:
     async def guarded(call: Call) -> Any:
-        try:
-            on = enabled()
-        except Exception as error:  # noqa: BLE001 - law 6: a switch that fails leaves the guard on
-            hook_failed("Pipeline.enabled", enabled, error)
-            on = True
-        return await (step if on else bare)(call)
+        return await (step if _on(enabled) else bare)(call)
 
     return guarded
+
+
+def _switched_gate(
+    enabled: Callable[[], bool], gate: Callable[[], RejectedError | None]
+) -> Callable[[], RejectedError | None]:
+    """A gate that turns nobody away while its pipeline is switched off."""
+    return lambda: gate() if _on(enabled) else None
 
 
 def _observed(step: Step, hub: Hub, label: str) -> Step:

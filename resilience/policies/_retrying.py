@@ -17,7 +17,7 @@ import anyio
 import anyio.lowlevel
 
 from resilience.call import Call, Step
-from resilience.clock import PROCESS_CLOCK, RNG
+from resilience.clock import PROCESS_CLOCK, RNG, loop_time
 from resilience.core.backoff import FullJitter
 from resilience.core.pushback import pushback_of, seconds_until
 from resilience.errors import RejectedError, ResilienceWarning
@@ -54,6 +54,7 @@ class _Tries:
         "earlier",
         "failed",
         "failure",
+        "floor",
         "result",
         "seen",
         "started",
@@ -66,7 +67,7 @@ class _Tries:
         self.result = result
         self.started = started
         self.attempt = 1
-        self.delay = 0.0
+        self.delay = self.floor = 0.0
         self.earlier: list[str] = []
         self.failed: Exception | None = None
         self.seen: types.TracebackType | None = None
@@ -167,7 +168,7 @@ class Retrying:
         while (reason := await self._reason_to_stop(tries)) is None:
             self._tell(tries)
             tries.next()
-            await _sleep(tries.delay)
+            await _sleep(tries.delay, exactly=tries.floor > 0)
             await self._try(tries)
         return self._give_up(tries, reason)
 
@@ -193,8 +194,8 @@ class Retrying:
             return "rejected" if rejected else "not retryable"
         if policy.attempts is not None and tries.attempt >= policy.attempts:
             return "attempts"
-        tries.delay, floor = await self._delay(state, tries.attempt, failure, tries.result)
-        if floor > policy.max_delay:
+        tries.delay, tries.floor = await self._delay(state, tries.attempt, failure, tries.result)
+        if tries.floor > policy.max_delay:
             return "retry_after"
         if self._foresees_rejection(tries):
             return "rejected"
@@ -373,10 +374,11 @@ class Retrying:
                 if error is not failure or refused:
                     # For outcomes and fallbacks; its traceback holds the call, which would hold it.
                     call.rejection = failure.with_traceback(None)
-            call.exhausted = reason in {"attempts", "stop", "deadline", "retry_after"}
+            refused = refused or failure is None
+            call.exhausted = refused or reason in {"attempts", "stop", "deadline", "retry_after"}
             if ran and self._hub.wants(RetryStopped):
                 self._tell_end(ran, reason, error)
-            if error is None or failure is None or refused:
+            if error is None or refused:
                 return tries.result
             if ran and (tries.earlier or reason in _TOLD):
                 end = call.rejection if reason == "rejected" else None
@@ -398,8 +400,12 @@ class Retrying:
         self._hub.emit(event)
 
 
-async def _sleep(delay: float) -> None:
+async def _sleep(delay: float, *, exactly: bool) -> None:
     if delay <= 0 or (MODES.in_use and MODES.instant()):
         await anyio.lowlevel.checkpoint()
-    else:
-        await anyio.sleep(delay)
+        return
+    due = loop_time() + delay
+    await anyio.sleep(delay)
+    # uvloop rounds to milliseconds, up or down. Who was told when to come back does not come early.
+    while exactly and (rest := due - loop_time()) > 0:
+        await anyio.sleep(rest)
