@@ -7,8 +7,8 @@ format; anything else was not said. Nothing here raises.
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,7 +31,7 @@ def seconds_until(value: Any, wall: float) -> float | None:  # noqa: PLR0911 - a
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return float(value) if 0 <= value < math.inf else None
+        return float(value) if 0 <= value <= sys.float_info.max else None
     if isinstance(value, bytes) and len(value) <= _LENGTH:
         value = value.decode("ascii", "replace")
     if not isinstance(value, str) or len(value) > _LENGTH:

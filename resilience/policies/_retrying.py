@@ -308,7 +308,7 @@ class Retrying:
             hook_failed("Retry.wait", wait, error)
             delay = math.nan
         if type(delay) is int:  # one that no float can hold
-            delay = math.copysign(math.inf, delay)
+            delay = math.inf if delay > 0 else -math.inf
         if isinstance(delay, float) and 0 <= delay <= limit:
             return delay
         if isinstance(delay, float) and delay > limit:
@@ -407,5 +407,5 @@ async def _sleep(delay: float, *, exactly: bool) -> None:
     due = loop_time() + delay
     await anyio.sleep(delay)
     # uvloop rounds to milliseconds, up or down. Who was told when to come back does not come early.
-    while exactly and (rest := due - loop_time()) > 0:
+    while exactly and (rest := due - loop_time()) > 0:  # noqa: ASYNC110 - time is what is waited for
         await anyio.sleep(rest)

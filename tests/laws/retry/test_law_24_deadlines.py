@@ -3,7 +3,6 @@ Law 24: an attempt starts only if time remains, a sleep only if it ends before t
 """
 
 import anyio
-import pytest
 from tenacity import wait_fixed, wait_none
 
 from resilience import Pipeline, Retry, Timeout, TimeoutExceededError
@@ -14,8 +13,7 @@ from tests.composition.support import about, timed
 
 async def test_a_sleep_that_would_outlast_the_deadline_is_not_begun(backend, unit):
     """
-    Deadline 10, waits of 3: attempts at 0, 3, 6 and 9; the next wait would end at 12, so the call fails at 9 with the
-    error of its last attempt, not with a timeout at 10 (law 24).
+    Deadline 10, waits of 3: the fourth attempt at 9 is the last, and its error ends the call then (law 24).
     """
     script = Script(OSError)
     guarded = Pipeline(Timeout(10 * unit), Retry(9, on=OSError, wait=wait_fixed(3 * unit)))

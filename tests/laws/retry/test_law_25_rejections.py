@@ -178,8 +178,9 @@ async def test_an_open_circuit_ends_the_retry_before_it_began(backend):
 
 async def test_a_circuit_that_opens_meanwhile_ends_the_retry_without_a_sleep(backend):
     """
-    Two failures open it; the third attempt would be rejected, so nobody sleeps for it, and the caller gets the error of
-    the second with a note that names the circuit (law 25; pyresilience sleeps first and loses the error).
+    Two failures open it: nobody sleeps for a third attempt, and the second error names the circuit (law 25).
+
+    pyresilience sleeps first, and raises the rejection in the place of the error.
     """
     first, second = OSError(1), OSError(2)
     script = Script(first, second, 42)
@@ -198,7 +199,7 @@ async def test_a_circuit_that_opens_meanwhile_ends_the_retry_without_a_sleep(bac
 
 async def test_outcome_sees_the_rejection_that_ended_it(backend):
     """
-    `outcome` has the error of the attempt that ran and, beside it, the rejection that kept the next from running (law 25).
+    `outcome` has the error of the attempt that ran, and the rejection that kept the next from running (law 25).
     """
     gate = breaker(2)
     guarded = Pipeline(Retry(5, on=OSError, wait=wait_none()), gate, Timeout(50))
@@ -239,7 +240,7 @@ async def test_a_rejection_after_a_refused_result_leaves_the_result(backend):
 
 async def test_a_wait_that_outlasts_the_break_is_worth_it(backend, unit):
     """
-    The circuit will admit a probe before the wait is over: then it is no open circuit that the next attempt meets (law 25).
+    A circuit that admits a probe before the wait is over is not open for the next attempt (law 25).
     """
     gate = breaker(1, break_duration=unit)
     guarded = Pipeline(Retry(2, on=OSError, wait=wait_fixed(2 * unit)), gate, Timeout(50))
@@ -251,7 +252,7 @@ async def test_a_wait_that_outlasts_the_break_is_worth_it(backend, unit):
 
 async def test_a_breaker_around_the_retry_does_not_end_it(backend):
     """
-    "Below" is below: a circuit outside that opens meanwhile, by the failures of others, lets the attempts go on (law 25).
+    "Below" is below: a circuit outside that opens meanwhile lets the attempts go on (law 25).
     """
     gate = breaker(1)
 
@@ -269,7 +270,7 @@ async def test_a_breaker_around_the_retry_does_not_end_it(backend):
 
 async def test_events_tell_of_the_end_by_rejection(backend):
     """
-    The retry that ended for the open circuit says so: reason `rejected`, the attempts that ran, the error's name (law 25).
+    A retry that ended for an open circuit says so, with the attempts that ran and the error's name (law 25).
     """
     recorder = Recorder()
     guarded = Pipeline(
