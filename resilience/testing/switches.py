@@ -40,6 +40,6 @@ def forced(breaker: CircuitBreaker, state: CircuitState) -> Generator[CircuitBre
     try:
         yield breaker
     finally:
-        breaker.reset()
-        if before not in {CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.CLOSED}:
-            breaker._core.force(before)  # noqa: SLF001
+        # Not reset(): that would void the holds of an isolation and forget the mode set by hand.
+        passing = {CircuitState.OPEN, CircuitState.HALF_OPEN}
+        breaker._core.force(CircuitState.CLOSED if before in passing else before)  # noqa: SLF001
