@@ -11,6 +11,7 @@ import argparse
 import importlib
 import json
 import math
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,7 @@ __all__ = ["configure", "run"]
 
 _QUICK = 0.5
 _INTERRUPTED = 128  # plus the signal's number, as shells have it
+_READER_GONE = _INTERRUPTED + 13  # SIGPIPE, which Windows has not
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     Returns:
         0; 1 if the server ended early or never started; 2 for a missing extra or a file that cannot
-        be written; 128 plus its number for a signal (130 for Ctrl-C).
+        be written; 128 plus its number for a signal (130 for Ctrl-C; 141 if nobody reads the output).
     """
     problem = _missing(arguments) or _unwritable(arguments.json) or _unwritable(arguments.log)
     if problem is not None:
@@ -111,8 +113,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     from resilience.demo.run import Signals  # noqa: PLC0415 - see the docstring above
 
+    code = _READER_GONE
     with Signals().watched() as signals:
-        return _run(arguments, signals)
+        try:
+            code = _run(arguments, signals)
+        except* BrokenPipeError:
+            # Nobody reads on, as after `| head`. What is still buffered must not fail at exit either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 def _missing(arguments: argparse.Namespace) -> str | None:

@@ -187,6 +187,23 @@ def read(terminal: int) -> bytes:
     return os.read(terminal, 1 << 20) if has_output else b""
 
 
+def test_a_reader_that_leaves_ends_it():
+    """
+    As after `| head`: exit code 141 as a shell has it for a broken pipe, no traceback, long before the plan's end.
+    """
+    with subprocess.Popen(
+        [*DEMO, "--plain", "--plan", "flapping"],
+        env=STRICT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_for(process.stdout, "healthy")
+        process.stdout.close()
+        assert 141 == process.wait(10)
+        assert "" == process.stderr.read()
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
 def test_a_demo_that_is_killed_leaves_no_server():
     """
