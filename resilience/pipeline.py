@@ -174,8 +174,10 @@ class Pipeline(Guard):
         places = [
             place
             for place, each in enumerate(self._policies)
-            if (each is old if old is not None else type(each) is type(policy))
+            if (each == old if old is not None else type(each) is type(policy))
         ]
+        if len(places) > 1:
+            places = [place for place in places if self._policies[place] is old] or places
         if len(places) != 1:
             raise ConfigurationError(
                 "Pipeline.replace",
