@@ -201,6 +201,7 @@ class Live:
         """Print the tables and what they mean."""
         for sheet in report.sheets():
             self._console.print("", _table(sheet), sep="\n")
+        self._console.print()
         for note in report.notes():
             text = wrapped(f"• {note}", self._console.width, "")
             self._console.print(text, style="dim", markup=False, highlight=False)
