@@ -243,4 +243,4 @@ def _spelled(value: object) -> str:
         return f"({inside},)" if len(value) == 1 else f"({inside})"
     if isinstance(value, (type, types.FunctionType, types.MethodType)):
         return value.__qualname__
-    return brief(value)
+    return repr(value) if attrs.has(type(value)) else brief(value, 200)
