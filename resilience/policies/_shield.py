@@ -1,17 +1,14 @@
 """
 anyio's shields, for a deadline that cancels the task by hand.
 
-A scope of anyio with ``shield=True`` keeps cancellation out, and ``Task.cancel`` knows nothing of it. So
-when a deadline
-fires, and only then, this file looks whether the task is inside a shield that was entered *within* the
-guarded call, and
-if so waits until it has left. A shield *around* the guarded call does not concern its deadline.
+A scope of anyio with ``shield=True`` keeps cancellation out, and ``Task.cancel`` knows nothing of it. So when a
+deadline fires, and only then, this file looks whether the task is inside a shield that was entered *within* the guarded
+call, and if so waits until it has left. A shield *around* the guarded call does not concern its deadline.
 
 anyio keeps, for each task, the chain of its scopes (``_task_states``); which of them were entered inside the guard is
-read off the suspended frames below it: a ``with`` block keeps the exit method of what it entered on its frame. A shield
-that cannot be found below the guard counts as around it. These internals are looked up by name and nowhere
-else; without
-them no shield is seen, as in `asyncio.timeout`.
+read off the suspended frames below it: a ``with`` block keeps the exit method of what it entered on its frame, and what
+is entered is the scope or a manager that has it. What is found on neither side of the guard counts as around it. These
+internals are looked up by name and nowhere else; without them no shield is seen, as in `asyncio.timeout`.
 """
 
 from __future__ import annotations
@@ -27,6 +24,9 @@ from typing import Any
 __all__ = ["when_unshielded"]
 
 _SUSPENDED = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
+_FRAMES = ("cr_frame", "gi_frame", "ag_frame")
+_EXITS = frozenset({"__exit__", "__aexit__"})
+_MANAGING = frozenset({"__enter__", "__aenter__"}) | _EXITS
 _DEPTH = 4
 
 
@@ -59,18 +59,24 @@ def when_unshielded(
 
 
 def _shielded(task: asyncio.Task[Any], call: object, entries: object) -> bool:
-    shields = set(map(id, _shields_of(task)))
+    shields = {id(scope) for scope in _shields_of(task)}
     if not shields:
         return False
-    inside = False
+    around: dict[int, int] = {}
+    within: dict[int, int] = {}
+    found = around
     for owner in _suspended(task.get_coro()):
-        if inside and any(id(scope) in shields for scope in _entered_by(owner, _DEPTH)):
-            return True
-        frame = getattr(owner, "cr_frame", None)
+        frame = _frame_of(owner)
         names = {} if frame is None else frame.f_locals
+        # One that was entered by hand is at least a variable here; the weakest of signs.
+        by_hand = ((each, _DEPTH - 1) for each in names.values())
+        for each, distance in (*_entered_by(owner, 0), *by_hand):
+            if id(each) in shields:
+                found[id(each)] = min(distance, found.get(id(each), _DEPTH))
         if names.get("call") is call and names.get("entries") is entries:
-            inside = True
-    return False
+            found = within
+    # What is found on both sides, as an attribute of something, was entered on the side that is nearer to it.
+    return any(distance < around.get(each, _DEPTH) for each, distance in within.items())
 
 
 def _shields_of(task: asyncio.Task[Any]) -> Iterator[Any]:
@@ -104,18 +110,40 @@ def _suspended(
             )
 
 
-def _entered_by(owner: object, depth: int) -> Iterator[Any]:
-    """What the ``with`` blocks of a suspended frame have entered, through generator managers and exit stacks."""
-    if depth == 0:
-        return
+def _frame_of(owner: object) -> types.FrameType | None:
+    return next((getattr(owner, name) for name in _FRAMES if hasattr(owner, name)), None)
+
+
+def _entered_by(owner: object, distance: int) -> Iterator[tuple[object, int]]:
+    """What the ``with`` blocks of a suspended frame have entered, and how far below it stands."""
     for held in gc.get_referents(owner):
-        if isinstance(held, types.MethodType) and held.__name__ in {"__exit__", "__aexit__"}:
-            manager: Any = held.__self__
-            yield manager
-            yield from vars(manager).values() if hasattr(manager, "__dict__") else ()
-            generator = getattr(manager, "gen", None)
-            if isinstance(generator, Generator | AsyncGenerator):
-                yield from _entered_by(generator, depth - 1)
-            if isinstance(manager, ExitStack | AsyncExitStack):
-                for _, callback in manager._exit_callbacks:  # type: ignore[union-attr] # noqa: SLF001
-                    yield from _entered_by((callback,), depth - 1)
+        if isinstance(held, types.MethodType) and held.__name__ in _EXITS:
+            yield from _managed(held.__self__, distance)
+    # A manager that waits in its own entering or leaving is not, or no longer, held by the ``with`` block.
+    frame = _frame_of(owner)
+    if frame is not None and frame.f_code.co_name in _MANAGING and frame.f_code.co_argcount:
+        yield from _managed(frame.f_locals.get(frame.f_code.co_varnames[0]), distance)
+
+
+def _managed(manager: Any, distance: int) -> Iterator[tuple[object, int]]:
+    """A context manager, and those it was made of."""
+    if distance >= _DEPTH:
+        return
+    yield manager, distance
+    generator = getattr(manager, "gen", None)
+    if isinstance(generator, Generator | AsyncGenerator):
+        yield from _entered_by(generator, distance)
+    if isinstance(manager, ExitStack | AsyncExitStack):
+        for _, callback in manager._exit_callbacks:  # type: ignore[union-attr] # noqa: SLF001
+            yield from _entered_by((callback,), distance)
+    for part in _attributes(manager):
+        if any(hasattr(type(part), name) for name in _EXITS):
+            yield from _managed(part, distance + 1)
+
+
+def _attributes(thing: object) -> Iterator[object]:
+    yield from getattr(thing, "__dict__", {}).values()
+    for kind in type(thing).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            yield getattr(thing, name, None)

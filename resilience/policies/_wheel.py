@@ -41,11 +41,11 @@ class Wheel:
         self.loop: Callable[[], object] = _no_loop if loop is None else ref(loop)
         self.now: Callable[[], float] = time.monotonic if plain or loop is None else _LoopTime(loop)
         self.entries: dict[Call, tuple[float, asyncio.Task[Any]]] = {}
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: ref[asyncio.TimerHandle] | None = None
 
     def arm(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
-        # The handle carries the loop: the loop owns its handles, and nobody else owns the loop.
-        self.timer = loop.call_at(until, self._fire, loop)
+        # The loop owns its handles. Held here, one that is still armed would keep a closed loop alive.
+        self.timer = ref(loop.call_at(until, self._fire, loop))
 
     def _fire(self, loop: asyncio.AbstractEventLoop) -> None:
         self.timer = None
@@ -106,5 +106,6 @@ class Wheels:
     def stop(self) -> None:
         """No deadline will be asked for again."""
         for wheel in self._by_loop.values():
-            if wheel.timer is not None:
-                wheel.timer.cancel()
+            timer = None if wheel.timer is None else wheel.timer()
+            if timer is not None:
+                timer.cancel()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import sys
-from asyncio import CancelledError, current_task
+from asyncio import CancelledError, Task, current_task
 from asyncio.events import _get_running_loop as running_loop
 from collections.abc import Callable
 from datetime import timedelta
@@ -118,6 +118,12 @@ def _linked(  # noqa: C901, PLR0915 - one guard, once per kind of loop
             return await on_trio(call)
         wheel = wheels.latest
         if wheel.loop() is not loop:
+def _uncancel(task: Task[Any], before: int) -> int:
+    """Take our cancellation back, unless the callee has; how many are pending."""
+    pending = task.cancelling()
+    return task.uncancel() if pending > before else pending
+
+
             wheel = wheels.of(loop)
         outer = call.until
         until = wheel.now() + seconds
@@ -133,19 +139,24 @@ def _linked(  # noqa: C901, PLR0915 - one guard, once per kind of loop
             result = await step(call)
         except CancelledError as cancelled:
             call.until = outer
-            if entries.pop(call, None) is not None or task.uncancel() > cancelling:
+            if (
+                entries.pop(call, None) is not None
+                or _uncancel(task, cancelling) > cancelling - untold
+            ):
                 raise  # not by us, or not by us alone
             call.settle_parked(cut=True)
             raise timed_out() from cancelled
         except BaseException:
             call.until = outer
             if entries.pop(call, None) is None:
-                task.uncancel()
+                _uncancel(task, cancelling)
+        # Cancelled before the call, and not told yet: our own would fall on the same exception, and hide it.
+        untold = cancelling and getattr(task, "_must_cancel", False)
             raise
         call.until = outer
         # Gone: the callee swallowed our cancellation. What it returned beats the deadline.
         if entries.pop(call, None) is None:
-            task.uncancel()
+            _uncancel(task, cancelling)
         return result
 
     async def on_trio(call: Call) -> Any:
