@@ -17,7 +17,10 @@ from typing import Any, Protocol, TypeAlias, final
 from resilience.clock import PROCESS_CLOCK, loop_time
 from resilience.errors import RejectedError
 
-__all__ = ["Call", "Parked", "Step", "invoke", "new_call"]
+__all__ = ["GRAIN", "Call", "Parked", "Step", "invoke", "new_call"]
+
+GRAIN = 1e-6
+"""Seconds; less than any deadline means. A loop's timer may come this much early, and then the deadline has passed."""
 
 
 class Parked(Protocol):
@@ -79,7 +82,10 @@ class Call(_Seldom):
 
     def remaining(self) -> float:
         """Seconds until the earliest deadline around, 0.0 when it has passed, infinity without one."""
-        return math.inf if self.until == math.inf else max(0.0, self.until - loop_time())
+        if self.until == math.inf:
+            return math.inf
+        left = self.until - loop_time()
+        return left if left > GRAIN else 0.0
 
     @property
     def key(self) -> Hashable | None:

@@ -16,13 +16,10 @@ from collections.abc import Callable
 from typing import Any, final
 from weakref import WeakKeyDictionary, ref
 
-from resilience.call import Call
+from resilience.call import GRAIN, Call
 from resilience.policies._shield import when_unshielded
 
 __all__ = ["Wheel", "Wheels"]
-
-# A loop's timer may come this much early by rounding; less than any deadline means.
-_GRAIN = 1e-6
 
 
 @final
@@ -49,7 +46,7 @@ class Wheel:
 
     def _fire(self, loop: asyncio.AbstractEventLoop) -> None:
         self.timer = None
-        due = self.now() + _GRAIN
+        due = self.now() + GRAIN
         entries = self.entries
         expired = []
         for call, (until, task) in entries.items():
