@@ -106,8 +106,12 @@ class Core:
             self.circuit.settle(ticket, verdict, self.now())
 
     def settle_by_error(self, ticket: Ticket, error: BaseException) -> None:
-        verdict = self.judge.error(error) if isinstance(error, Exception) else Verdict.IGNORED
-        self.settle(ticket, verdict, error)
+        verdict = Verdict.IGNORED
+        try:
+            if isinstance(error, Exception):
+                verdict = self.judge.error(error)
+        finally:  # also when the user's predicate is interrupted: the place is given back
+            self.settle(ticket, verdict, error)
 
 
 def current_task() -> object:

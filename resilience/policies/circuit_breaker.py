@@ -298,13 +298,14 @@ def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901 - two lanes
         ticket = answer
         try:
             result = await step(call)
+            refused = judges_results and judge.result(result) is Verdict.FAILURE
         except Exception as error:
             core.settle_by_error(ticket, error)
             raise
         except BaseException:
             call.park(Permit(core, ticket), entered)
             raise
-        if judges_results and judge.result(result) is Verdict.FAILURE:
+        if refused:
             circuit.settle(ticket, Verdict.FAILURE, clock.now(), "result")
         elif call.held is not None:
             call.held.append(Permit(core, ticket))

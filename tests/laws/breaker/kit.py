@@ -98,6 +98,12 @@ def totals(breaker: CircuitBreaker) -> dict[str, int]:
     return {name: getattr(counted, name) for name in names}
 
 
+def gained(breaker: CircuitBreaker, before: dict[str, int]) -> dict[str, int]:
+    """What its lifetime totals have gained since, without the zeros."""
+    after = totals(breaker)
+    return {name: after[name] - before[name] for name in after if after[name] != before[name]}
+
+
 def visible(breaker: CircuitBreaker) -> tuple[Any, ...]:
     """All that a snapshot shows but the lifetime totals."""
     seen = breaker.snapshot()
@@ -115,6 +121,13 @@ def visible(breaker: CircuitBreaker) -> tuple[Any, ...]:
         seen.rejected,
         seen.last_failure,
     )
+
+
+def a_cancellation() -> BaseException:
+    """A cancellation that nobody asked for, as a callee could raise it by itself."""
+    kind = anyio.get_cancelled_exc_class()
+    # trio's has no public constructor: there, only trio makes them.
+    return kind._create(source="unknown") if hasattr(kind, "_create") else kind("own")
 
 
 class Held:
