@@ -31,32 +31,31 @@ class Wheel:
     `time.monotonic`.
     """
 
-    __slots__ = ("entries", "loop", "now", "timer")
+    __slots__ = ("__weakref__", "entries", "loop", "now", "timer")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        plain = getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time
-        self.loop: Callable[[], object] = _no_loop if loop is None else ref(loop)
-        self.now: Callable[[], float] = time.monotonic if plain or loop is None else _LoopTime(loop)
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        plain = type(loop).time is asyncio.BaseEventLoop.time
+        self.loop = loop
+        self.now: Callable[[], float] = time.monotonic if plain else loop.time
         self.entries: dict[Call, tuple[float, asyncio.Task[Any]]] = {}
-        self.timer: ref[asyncio.TimerHandle] | None = None
+        self.timer: asyncio.TimerHandle | None = None
 
-    def arm(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
-        # The loop owns its handles. Held here, one that is still armed would keep a closed loop alive.
-        self.timer = ref(loop.call_at(until, self._fire, loop))
+    def arm(self, until: float) -> None:
+        self.timer = self.loop.call_at(until, self._fire)
 
-    def _fire(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _fire(self) -> None:
         self.timer = None
         due = self.now() + GRAIN
         entries = self.entries
         expired = []
         for call, (until, task) in entries.items():
             if until > due:
-                self.arm(loop, until)
+                self.arm(until)
                 break
             expired.append((call, task))
         for call, task in expired:
             cancel = functools.partial(self._cancel, call)
-            if not when_unshielded(task, call, entries, loop, cancel):
+            if not when_unshielded(task, call, entries, self.loop, cancel):
                 cancel()
 
     def _cancel(self, call: Call) -> None:
@@ -65,44 +64,34 @@ class Wheel:
             entry[1].cancel()
 
 
-@final
-class _LoopTime:
-    """``loop.time`` of a loop that keeps its own, held weakly."""
-
-    __slots__ = ("_loop",)
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = ref(loop)
-
-    def __call__(self) -> float:
-        loop = self._loop()
-        return time.monotonic() if loop is None else loop.time()
-
-
-def _no_loop() -> None:
-    """Of the wheel that stands for none: no loop is it."""
+def _no_wheel() -> None:
+    """In the place of a reference, before there is a wheel."""
 
 
 @final
 class Wheels:
-    """The wheels of one deadline length, one per loop. ``latest`` saves the look-up where there is one loop."""
+    """
+    The wheels of one deadline length, one per loop. ``latest`` saves the look-up where there is one loop.
+
+    They are held weakly: a wheel lives by its timer, which is the loop's, and by the calls in flight.
+    """
 
     __slots__ = ("_by_loop", "latest")
 
     def __init__(self) -> None:
-        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Wheel] = WeakKeyDictionary()
-        self.latest = Wheel(None)
+        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, ref[Wheel]] = (
+            WeakKeyDictionary()
+        )
+        self.latest: Callable[[], Wheel | None] = _no_wheel
 
     def of(self, loop: asyncio.AbstractEventLoop) -> Wheel:
-        wheel = self._by_loop.get(loop)
-        if wheel is None:
-            wheel = self._by_loop[loop] = Wheel(loop)
-        self.latest = wheel
+        wheel = self._by_loop.get(loop, _no_wheel)() or Wheel(loop)
+        self._by_loop[loop] = self.latest = ref(wheel)
         return wheel
 
     def stop(self) -> None:
         """No deadline will be asked for again."""
-        for wheel in self._by_loop.values():
-            timer = None if wheel.timer is None else wheel.timer()
-            if timer is not None:
-                timer.cancel()
+        for known in self._by_loop.values():
+            wheel = known()
+            if wheel is not None and wheel.timer is not None:
+                wheel.timer.cancel()
