@@ -325,16 +325,20 @@ class Circuit:
         """Refuse every call until all handles are released; returns a handle."""
         handle = object()
         self._handles.add(handle)
-        if self.current.state is not CircuitState.ISOLATED:
-            self.force(CircuitState.ISOLATED, now)
+        self._follow_holds(now)
         return handle
 
     def release(self, handle: object, now: float) -> None:
         """Give a handle back; the last one ends the isolation. A handle given back before does nothing."""
         if handle in self._handles:
             self._handles.discard(handle)
-            if not self._handles and self.current.state is CircuitState.ISOLATED:
-                self.force(self._mode, now)
+            if not self._handles:
+                self._follow_holds(now)
+
+    def _follow_holds(self, now: float) -> None:
+        """Isolated exactly while a hold is held; again, as another thread may come between the look and the move."""
+        while (held := bool(self._handles)) is not (self.current.state is CircuitState.ISOLATED):
+            self.force(CircuitState.ISOLATED if held else self._mode, now)
 
     def disable(self, now: float) -> None:
         """Let every call pass and record nothing."""
@@ -349,12 +353,14 @@ class Circuit:
         # Isolation outlasts a switch; its last release goes to the new mode.
         if self.current.state not in {mode, CircuitState.ISOLATED}:
             self.force(mode, now)
+            self._follow_holds(now)
 
     def reset(self, now: float) -> None:
         """Closed and empty, whatever it was; all isolation handles are void."""
         self._mode = CircuitState.CLOSED
         self._handles.clear()
         self.force(CircuitState.CLOSED, now)
+        self._follow_holds(now)
 
     def force(self, state: CircuitState, now: float) -> None:
         """Into a fresh generation of *state*: for tests, and for restoring a saved state."""
