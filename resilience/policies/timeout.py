@@ -102,6 +102,12 @@ def _resolve(function: Callable[[Call], float | timedelta | None], call: Call) -
     return seconds
 
 
+def _uncancel(task: Task[Any], before: int) -> int:
+    """Take our cancellation back, unless the callee has; how many are pending."""
+    pending = task.cancelling()
+    return task.uncancel() if pending > before else pending
+
+
 def _linked(  # noqa: C901, PLR0915 - one guard, once per kind of loop
     step: Step, hub: Hub, label: str, seconds: float, wheels: Wheels
 ) -> Step:
@@ -116,14 +122,8 @@ def _linked(  # noqa: C901, PLR0915 - one guard, once per kind of loop
         # No current task in a running loop: trio as a guest of that loop, or a coroutine driven by hand.
         if loop is None or (task := current_task(loop)) is None:
             return await on_trio(call)
-        wheel = wheels.latest
-        if wheel.loop() is not loop:
-def _uncancel(task: Task[Any], before: int) -> int:
-    """Take our cancellation back, unless the callee has; how many are pending."""
-    pending = task.cancelling()
-    return task.uncancel() if pending > before else pending
-
-
+        wheel = wheels.latest()
+        if wheel is None or wheel.loop is not loop:
             wheel = wheels.of(loop)
         outer = call.until
         until = wheel.now() + seconds
@@ -131,10 +131,12 @@ def _uncancel(task: Task[Any], before: int) -> int:
             return await step(call)
         entries = wheel.entries
         cancelling = task.cancelling()
+        # Cancelled before the call, and not told yet: our own would fall on the same exception, and hide it.
+        untold = cancelling and getattr(task, "_must_cancel", False)
         call.until = until
         entries[call] = until, task
         if wheel.timer is None:
-            wheel.arm(loop, until)
+            wheel.arm(until)
         try:
             result = await step(call)
         except CancelledError as cancelled:
@@ -150,8 +152,6 @@ def _uncancel(task: Task[Any], before: int) -> int:
             call.until = outer
             if entries.pop(call, None) is None:
                 _uncancel(task, cancelling)
-        # Cancelled before the call, and not told yet: our own would fall on the same exception, and hide it.
-        untold = cancelling and getattr(task, "_must_cancel", False)
             raise
         call.until = outer
         # Gone: the callee swallowed our cancellation. What it returned beats the deadline.
