@@ -80,8 +80,7 @@ def test_a_new_breaker_is_closed_and_knows_no_rate(clock):
 
 def test_below_its_minimum_of_calls_a_circuit_stays_closed_and_a_success_does_not_open_it(clock):
     """
-    CB-002, decided otherwise by law 17: 3 of 4 is below the minimum, the fifth call reaches it but succeeds; the next
-    failure opens.
+    CB-002, decided otherwise by law 17: at 3 of 5 the fifth call succeeds; the next failure opens.
     """
     breaker = play(a_breaker(clock, trip=HALF_OF_FIVE), "FFFS")
     assert (CLOSED, 0.75) == (breaker.state, breaker.snapshot().failure_rate)
@@ -533,8 +532,9 @@ def test_a_break_that_no_clock_can_hold_becomes_the_default(clock, drawn):
     breaker = a_breaker(clock, break_duration=lambda _: drawn)
     with pytest.warns(ResilienceWarning, match="break_duration returned") as warned:
         play(breaker, "F")
-        clock.advance(30.0)
-        play(breaker, "F")
+    assert (OPEN, 30.0) == (breaker.state, breaker.retry_after)
+    clock.advance(30.0)
+    play(breaker, "F")  # a second warning would be an error
     assert (OPEN, 30.0, 1) == (breaker.state, breaker.retry_after, len(warned))
 
 
