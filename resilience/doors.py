@@ -46,6 +46,11 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 
+def _by_type(answer: object) -> str:
+    """A repr is printed and logged, and must not carry what a call returned or an error says."""
+    return f"<{type(answer).__name__}>"
+
+
 @final
 @attrs.frozen(kw_only=True)
 class Success(Generic[T]):
@@ -61,7 +66,7 @@ class Success(Generic[T]):
         rejection: The rejection that ended the retries before, or None.
     """
 
-    value: T
+    value: T = attrs.field(repr=_by_type)
     attempts: int
     elapsed: float
     exhausted: bool = False
@@ -83,7 +88,7 @@ class Failure:
     ``rejection`` is the error itself, or the rejection that ended the retries after it.
     """
 
-    error: Exception
+    error: Exception = attrs.field(repr=_by_type)
     attempts: int
     elapsed: float
     exhausted: bool = False
