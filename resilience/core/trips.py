@@ -282,7 +282,7 @@ class _RateMeter:
 
     def tripped(self, tally: Tally, now: float) -> bool:
         counts = self._span.read(tally, now)
-        # Divided, not multiplied: 3 of 30 is exactly 0.1, but 0.1 * 30 is more than 3.
+        # Divided, not multiplied: 7 of 100 is exactly 0.07, but 0.07 * 100 is more than 7.
         return counts.calls >= self._minimum and counts.hits / counts.calls >= self._ratio
 
     def read(self, tally: Tally, now: float) -> tuple[Counts | None, Counts | None]:

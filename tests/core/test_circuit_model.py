@@ -243,6 +243,6 @@ class ComparisonWithLock(Comparison):
 
 
 TestCircuit = Comparison.TestCase
-TestCircuit.settings = examples(400)
+TestCircuit.settings = examples(250)
 TestLockedCircuit = ComparisonWithLock.TestCase
-TestLockedCircuit.settings = examples(100)
+TestLockedCircuit.settings = examples(60)
