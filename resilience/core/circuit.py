@@ -85,7 +85,7 @@ class Circuit:
         self._announcing = [None]
         self._handles: set[object] = set()
         self._mode = CircuitState.CLOSED
-        self._alive: weakref.WeakSet[Closed] = weakref.WeakSet()
+        self._alive: weakref.WeakValueDictionary[int, Closed] = weakref.WeakValueDictionary()
         self.current: Generation = self._closed(now)(1)
 
     # ------------------------------------------------------------------ calls
@@ -257,7 +257,7 @@ class Circuit:
             made = Closed(
                 number, now, self.rules, self.totals, enforcing=enforcing, locked=self.locked
             )
-            self._alive.add(made)
+            self._alive[number] = made
             return made
 
         return make
@@ -393,7 +393,10 @@ class Circuit:
 
     def lifetime_successes(self) -> int:
         """All successes, those of living generations included."""
-        return self.totals.successes + sum(alive.successes for alive in tuple(self._alive))
+        # `valuerefs` is one step; to iterate over a weak collection is many, and other threads come between.
+        alive = [each for ref in self._alive.valuerefs() if (each := ref()) is not None]
+        # Held while the totals are read: a generation that dies after that is not counted twice, nor not at all.
+        return sum(each.successes for each in alive) + self.totals.successes
 
     def retry_after(self, now: float) -> float | None:
         """Seconds an open circuit stays open, 0.0 past its end; None in every other state."""

@@ -13,8 +13,8 @@ import sys
 import warnings
 from asyncio.events import _get_running_loop as running_loop
 from collections.abc import Callable
-from typing import Any, final
-from weakref import WeakSet
+from typing import Any, TypeAlias, final
+from weakref import WeakValueDictionary
 
 from resilience.clock import PROCESS_CLOCK, RNG, Rng
 from resilience.core.backoff import FullJitter
@@ -39,6 +39,9 @@ __all__ = ["DEFAULT_BREAK", "Core", "current_task"]
 
 DEFAULT_BREAK = 30.0
 
+Hubs: TypeAlias = "WeakValueDictionary[int, Hub]"
+"""The hubs of the pipelines around a breaker, by their id."""
+
 
 @final
 class Core:
@@ -52,7 +55,7 @@ class Core:
         self.clock: Any = options.clock or PROCESS_CLOCK
         self.judge: Judge = Judge(options.on, options.ignore, options.on_result)
         self.timed: bool = options.trip.timed
-        self.hubs: WeakSet[Hub] = WeakSet()
+        self.hubs: Hubs = WeakValueDictionary()
         rules = Rules(
             trip=options.trip,
             break_after=_break_after(options.break_duration, options.rng or RNG),
@@ -160,16 +163,17 @@ def _break_after(given: Any, source: Rng) -> Callable[[int], float]:
     return drawn
 
 
-def _publish(hubs: WeakSet[Hub], event: Event) -> None:
+def _publish(hubs: Hubs, event: Event) -> None:
     """To every listener of every pipeline around, once each."""
     heard: dict[int, Any] = {}
-    for hub in tuple(hubs):
+    # `valuerefs` is one step; to iterate over a weak collection is many, and another thread may build a pipeline.
+    for hub in [each for ref in hubs.valuerefs() if (each := ref()) is not None]:
         for listener in hub.listeners(type(event)):
             heard[id(listener)] = listener
     publish(event, heard.values())
 
 
-def _announce(label: str, hubs: WeakSet[Hub], transition: Transition) -> None:
+def _announce(label: str, hubs: Hubs, transition: Transition) -> None:
     _publish(
         hubs,
         CircuitStateChanged(
@@ -189,7 +193,7 @@ def _announce(label: str, hubs: WeakSet[Hub], transition: Transition) -> None:
     )
 
 
-def _crossed(label: str, hubs: WeakSet[Hub], counts: Counts, slow: int, at: float) -> None:
+def _crossed(label: str, hubs: Hubs, counts: Counts, slow: int, at: float) -> None:
     _publish(
         hubs,
         CircuitTripped(policy=label, at=at, calls=counts.calls, failures=counts.hits, slow=slow),

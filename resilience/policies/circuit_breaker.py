@@ -177,7 +177,7 @@ class CircuitBreaker(Policy):
         _LIVE[self.name] = self._core.circuit
 
     def link(self, step: Step, hub: Hub) -> Step:
-        self._core.hubs.add(hub)
+        self._core.hubs[id(hub)] = hub
         hub.gates.append(self._core.foresee)
         return _linked(self._core, step, hub)
 
