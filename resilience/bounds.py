@@ -1,20 +1,34 @@
 """
-The worst a pipeline can do, worked out from inside to outside: each policy says what it makes of what it holds.
+The worst a pipeline can do, worked out from inside to outside: each policy says when what it holds can end.
 
-Breakers are taken to admit: what is reported is the worst over all states they can be in.
+A chain of policies can end at many instants, after more or fewer entries of the callee. They are kept as intervals,
+because a callee may take any time before it fails: that is exact, and few intervals are enough. One number is not:
+where a retry stands in another one, an attempt that fails late can be worth more attempts than one that fails at once,
+because the deadline then ends the inner retry instead of a long wait.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias, final
 
 import attrs
 
-__all__ = ["INVOKE", "Bounds", "Inner"]
+__all__ = [
+    "INVOKE",
+    "ORIGIN",
+    "Around",
+    "Bounds",
+    "Effort",
+    "Inner",
+    "Reach",
+    "bounds_of",
+    "merged",
+    "shifted",
+]
 
 
+@final
 @attrs.frozen
 class Bounds:
     """
@@ -23,18 +37,84 @@ class Bounds:
     Attributes:
         attempts: Times the callee can be entered.
         duration: Seconds until the caller has an answer, infinity if nothing bounds it.
-        quickest: Seconds of waiting in between when every attempt fails at once and chance is kind.
     """
 
     attempts: float
     duration: float
-    quickest: float = 0.0
 
 
-Inner: TypeAlias = Callable[[float], Bounds]
-"""Bounds of what is inside, given the seconds that remain until the earliest deadline around."""
+class Reach(NamedTuple):
+    """After *attempts* entries of the callee a call can be here at any instant from *first* to *last*, seconds."""
+
+    attempts: float
+    first: float
+    last: float
 
 
-def INVOKE(remaining: float) -> Bounds:  # noqa: N802 - the constant at the bottom of every chain
+ORIGIN = Reach(0, 0.0, 0.0)
+
+Inner: TypeAlias = Callable[[Sequence[Reach], float], Sequence[Reach]]
+"""Where a chain can end, from where it can start and with the instant of the earliest deadline around."""
+
+
+def INVOKE(starts: Sequence[Reach], deadline: float) -> Sequence[Reach]:  # noqa: N802 - a constant: the innermost
     """The callee itself: entered once, and as long as it likes."""
-    return Bounds(1, min(math.inf, remaining))
+    return [Reach(each.attempts + 1, each.first, deadline) for each in starts]
+
+
+@final
+@attrs.define
+class Effort:
+    """How many more intervals may be followed; where that is not enough, a bound that is too high has to do."""
+
+    left: int = 40_000
+
+    def spend(self, intervals: int) -> bool:
+        """Whether there is enough left."""
+        self.left -= intervals
+        return self.left > 0
+
+
+@final
+@attrs.frozen
+class Around:
+    """What is around a policy whose worst is asked for: the *policies*, outermost first."""
+
+    policies: Sequence[Any]
+    effort: Effort
+
+
+def shifted(starts: Sequence[Reach], ends: Sequence[Reach]) -> list[Reach]:
+    """The ends of a chain that started at the `ORIGIN`, from all these starts."""
+    return [
+        Reach(start.attempts + end.attempts, start.first + end.first, start.last + end.last)
+        for start in starts
+        for end in ends
+    ]
+
+
+def merged(reached: Iterable[Reach]) -> list[Reach]:
+    """The same in fewer intervals: those that meet are one, and what another one covers is gone."""
+    joined: list[Reach] = []
+    for each in sorted(reached, key=lambda reach: (-reach.attempts, reach.first)):
+        before = joined[-1] if joined else None
+        if before and before.attempts == each.attempts and each.first <= before.last:
+            joined[-1] = before._replace(last=max(before.last, each.last))
+        else:
+            joined.append(each)
+    kept: list[Reach] = []
+    spans: list[tuple[float, float]] = []
+    for each in joined:
+        if not any(first <= each.first and each.last <= last for first, last in spans):
+            kept.append(each)
+            spans.append((each.first, each.last))
+    return kept
+
+
+def bounds_of(ends: Iterable[Reach]) -> Bounds:
+    """The most attempts and the longest time among these ends."""
+    attempts = duration = 0.0
+    for end in ends:
+        attempts = max(attempts, end.attempts)
+        duration = max(duration, end.last)
+    return Bounds(attempts, duration)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import attrs
 
-from resilience.bounds import INVOKE, Bounds, Inner
+from resilience.bounds import INVOKE, ORIGIN, Around, Bounds, Effort, Inner, bounds_of
 from resilience.doors import Policy
 from resilience.policies.circuit_breaker import CircuitBreaker
 from resilience.policies.retry import Retry
@@ -70,16 +70,13 @@ class Explanation:
         return "\n".join(lines)
 
 
-def worst_of(policies: Sequence[Policy], remaining: float = math.inf) -> Bounds:
+def worst_of(policies: Sequence[Policy]) -> Bounds:
     """The bounds of the callee inside these policies, outermost first."""
     inner: Inner = INVOKE
-    for policy in reversed(policies):
-        inner = _around(policy, inner)
-    return inner(remaining)
-
-
-def _around(policy: Policy, inner: Inner) -> Inner:
-    return lambda remaining: policy.worst(inner, remaining)
+    effort = Effort()
+    for place in reversed(range(len(policies))):
+        inner = policies[place].worst(inner, Around(policies[:place], effort))
+    return bounds_of(inner([ORIGIN], math.inf))
 
 
 def findings_of(policies: Sequence[Policy]) -> tuple[Finding, ...]:
@@ -167,9 +164,7 @@ def _retries_that_do_not_fit(policies: Sequence[Policy]) -> Iterator[Finding]:
         for offset, retry in enumerate(policies[place + 1 :], place + 1):
             if not isinstance(retry, Retry) or retry.attempts is None:
                 continue
-            needed = worst_of(
-                [attrs.evolve(retry, retry_after=False), *policies[offset + 1 :]]
-            ).duration
+            needed = worst_of([_unasked(each) for each in policies[offset:]]).duration
             if total < needed < math.inf:
                 yield Finding(
                     "warning",
@@ -177,6 +172,11 @@ def _retries_that_do_not_fit(policies: Sequence[Policy]) -> Iterator[Finding]:
                     f"{retry.attempts} attempts with their waits can need {needed:g} s, and {outer!r} ends them before",
                     "fewer attempts, a shorter attempt timeout or a longer total",
                 )
+
+
+def _unasked(policy: Policy) -> Policy:
+    """The same without the waits that only a server could ask for."""
+    return attrs.evolve(policy, retry_after=False) if isinstance(policy, Retry) else policy
 
 
 def _nested_retries(policies: Sequence[Policy]) -> Iterator[Finding]:

@@ -12,7 +12,13 @@ import opcode
 import sys
 import types
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+)
 from contextlib import AbstractAsyncContextManager
 from math import inf
 from typing import (
@@ -30,7 +36,7 @@ from typing import (
 
 import attrs
 
-from resilience.bounds import Bounds, Inner
+from resilience.bounds import Around, Inner
 from resilience.call import Call, Step, invoke, new_call
 from resilience.clock import PROCESS_CLOCK
 from resilience.errors import RejectedError
@@ -299,9 +305,13 @@ class Policy(Guard):
     def link(self, step: Step, hub: Hub) -> Step:
         """The step that guards *step*; events go to *hub*. Called once per pipeline."""
 
-    def worst(self, inner: Inner, remaining: float) -> Bounds:
-        """What it makes of the worst inside, for ``Pipeline.explain``. Default: nothing."""
-        return inner(remaining)
+    def worst(self, inner: Inner, around: Around) -> Inner:  # noqa: ARG002 - for those that ask
+        """
+        What it makes of when *inner*, which it holds, can end, for ``Pipeline.explain``.
+
+        Default: nothing.
+        """
+        return inner
 
     def _link(self) -> Step:
         return self.link(invoke, Hub(None))

@@ -194,6 +194,9 @@ class Pipeline(Guard):
         Worst-case duration and attempts, and the findings of the checks, as data and (``str``) as text.
 
         Breakers are taken to admit, chance to be unkind, and a server to ask for the longest waits that are honoured.
+        A callee that ends when it is cut off cannot exceed them, and one that knows the pipeline reaches them. They are
+        too high where a strategy cannot be read off, a `Timeout` is a function, or retries in one another differ in
+        what they take up.
         """
         policies = tuple(_flat(self._policies)) if self._enabled is not False else ()
         bounds = worst_of(policies)

@@ -24,6 +24,9 @@ __all__ = [
     "is_strategy",
     "judges_errors_only",
     "named_exceptions",
+    "only_counts",
+    "stops_from",
+    "wait_bounds",
 ]
 
 
@@ -150,37 +153,87 @@ def asked_about_result(strategy: Callable[[Any], object], result: object) -> obj
     return strategy(AttemptState().returned(result, 0.0))
 
 
-def wait_bounds(wait: Any, attempt: int, cap: float) -> tuple[float, float]:  # noqa: C901 - a case each
+def wait_bounds(wait: Any, attempt: int, cap: float) -> tuple[float, float]:
     """The shortest and the longest wait after *attempt* failures, seconds; (0, cap) where it cannot be read off."""
     if hasattr(wait, "bound"):
         return 0.0, min(wait.bound(attempt), cap)
+    low, high = _drawn_from(wait, attempt)
+    # What is no number of seconds >= 0 becomes the default wait.
+    return (min(low, cap), min(high, cap)) if low >= 0 else (0.0, cap)
+
+
+def _drawn_from(wait: Any, attempt: int) -> tuple[float, float]:
+    """What a wait strategy draws from; all numbers where nobody can tell."""
     tenacity = sys.modules.get("tenacity")
-    if tenacity is None:
-        return 0.0, cap
+    # A subclass of a user's own may do anything.
+    if tenacity is None or type(wait).__module__ != "tenacity.wait":
+        return -math.inf, math.inf
+    state = AttemptState(attempt_number=attempt)
     match wait:
-        case tenacity.wait_fixed():
-            low = high = wait.wait_fixed
-        case tenacity.wait_random():
-            low, high = wait.wait_random_min, wait.wait_random_max
-        case tenacity.wait_combine():
-            parts = [wait_bounds(part, attempt, cap) for part in wait.wait_funcs]
-            low, high = sum(part[0] for part in parts), sum(part[1] for part in parts)
         case tenacity.wait_chain():
             number = min(max(attempt, 1), len(wait.strategies))
-            return wait_bounds(wait.strategies[number - 1], attempt, cap)
-        case tenacity.wait_incrementing():
-            low = high = wait(AttemptState(attempt_number=attempt))
+            return _drawn_from(wait.strategies[number - 1], attempt)
+        case tenacity.wait_combine():
+            lows, highs = zip(
+                *(_drawn_from(part, attempt) for part in wait.wait_funcs), strict=True
+            )
+            return sum(lows), sum(highs)
+        case tenacity.wait_random():
+            ends = wait.wait_random_min, wait.wait_random_max
         case tenacity.wait_random_exponential():
-            low = wait.min
-            high = tenacity.wait_exponential.__call__(wait, AttemptState(attempt_number=attempt))
-        case tenacity.wait_exponential():
-            low = high = wait(AttemptState(attempt_number=attempt))
+            ends = wait.min, tenacity.wait_exponential.__call__(wait, state)
         case tenacity.wait_exponential_jitter():
-            plain = getattr(wait, "multiplier", None) or wait.initial
-            exponent = min(attempt - 1, 1000 / max(1.0, math.log2(wait.exp_base)))
-            floor = max(0.0, getattr(wait, "min", 0.0))
-            low = max(floor, min(plain * wait.exp_base**exponent, wait.max))
-            high = max(floor, min(plain * wait.exp_base**exponent + wait.jitter, wait.max))
+            ends = _jittered(wait, attempt, 0.0), _jittered(wait, attempt, wait.jitter)
+        case tenacity.wait_fixed() | tenacity.wait_incrementing() | tenacity.wait_exponential():
+            ends = (wait(state),) * 2
         case _:
-            return 0.0, cap
-    return min(low, cap), min(high, cap)
+            return -math.inf, math.inf
+    return min(ends), max(ends)
+
+
+def _jittered(wait: Any, attempt: int, jitter: float) -> float:
+    """What `wait_exponential_jitter` gives for this jitter; ``multiplier`` and ``min`` came with tenacity 9.1."""
+    try:
+        grown: float = getattr(wait, "multiplier", 0) or wait.initial
+        result: float = grown * wait.exp_base ** (attempt - 1) + jitter
+    except OverflowError:
+        result = wait.max
+    return float(max(0, getattr(wait, "min", 0), min(result, wait.max)))
+
+
+def only_counts(stop: Any) -> bool:
+    """Whether a stop strategy goes by the number of attempts alone, as far as can be read off it; None does."""
+    if stop is None:
+        return True
+    if type(stop).__module__ != "tenacity.stop":
+        return False
+    if hasattr(stop, "stops"):
+        return all(map(only_counts, stop.stops))
+    return hasattr(stop, "max_attempt_number") or stop is sys.modules["tenacity"].stop_never
+
+
+def stops_from(stop: Any, attempt: int) -> tuple[float, float]:
+    """
+    The limits of a stop strategy after that many attempts, seconds since the first one started.
+
+    An attempt that ends at the first limit or later is the last, and so is one whose wait would not end before the
+    second. Infinity where there is none, or none that can be read off it.
+    """
+    tenacity = sys.modules.get("tenacity")
+    if tenacity is not None and type(stop).__module__ == "tenacity.stop":
+        match stop:
+            case tenacity.stop_after_attempt():
+                return (0.0 if attempt >= stop.max_attempt_number else math.inf), math.inf
+            case tenacity.stop_after_delay():
+                return stop.max_delay, math.inf
+            case tenacity.stop_before_delay():
+                return math.inf, stop.max_delay
+            case tenacity.stop_any() | tenacity.stop_all():
+                chosen = min if isinstance(stop, tenacity.stop_any) else max
+                after, before = zip(
+                    *(stops_from(each, attempt) for each in stop.stops), strict=True
+                )
+                return chosen(after), chosen(before)
+            case _:
+                pass
+    return math.inf, math.inf

@@ -7,21 +7,19 @@ Why not tenacity's loop: it costs more on success than the rest of a pipeline to
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import attrs
 
-from resilience.bounds import Bounds, Inner
+from resilience.bounds import Around, Inner
 from resilience.call import Step
 from resilience.clock import Clock, Rng
 from resilience.core.backoff import FullJitter
 from resilience.doors import Policy
 from resilience.events import Hub
+from resilience.policies._retry_bounds import RetryReach, can_end_before
 from resilience.policies._retrying import Retrying
-from resilience.strategies import wait_bounds
 from resilience.validation import (
     Allowed,
     as_clock,
@@ -123,52 +121,17 @@ class Retry(Policy):
     def link(self, step: Step, hub: Hub) -> Step:
         return Retrying(self, step, hub).run
 
-    def worst(self, inner: Inner, remaining: float) -> Bounds:
-        limit = math.inf if self.attempts is None else self.attempts
-        limit = min(limit, _attempts_of(self.stop))
-        longest = inner(math.inf).duration
-        attempts = passed = reached = 0.0
-        number = 0
-        counting = stretching = True
-        while counting or stretching:
-            number += 1
-            if counting:  # every attempt fails at once, every wait is as short as it can be
-                inside = inner(remaining - passed)
-                attempts += inside.attempts
-                passed += inside.quickest
-                counting = number < limit
-            if stretching:  # every attempt and every wait takes as long as it can
-                reached += longest
-                stretching = number < limit and reached < remaining
-            if attempts == math.inf or (number >= _PATIENCE and limit == math.inf):
-                attempts = math.inf
-                reached = math.inf if stretching else reached
-                break
-            short, long = wait_bounds(self.wait, number, self.max_delay)
-            if self.retry_after is not False:
-                long = self.max_delay
-            # The next attempt starts only if the wait ends in time; the attempt before could have failed sooner.
-            in_time = passed + short < remaining
-            counting = counting and in_time
-            stretching = stretching and in_time
-            # Without another attempt there is no wait.
-            passed += short if counting else 0.0
-            reached += long if stretching else 0.0
-        return Bounds(attempts, min(reached, remaining), passed)
+    def worst(self, inner: Inner, around: Around) -> Inner:
+        early = any(
+            can_end_before(self, outer, cut=_sets_deadlines(around.policies[place + 1 :]))
+            for place, outer in enumerate(around.policies)
+            if isinstance(outer, Retry)
+        )
+        return RetryReach(self, inner, early=early, effort=around.effort)
 
 
-_PATIENCE = 10_000
-
-
-def _attempts_of(stop: Any) -> float:
-    """The attempts that a stop strategy allows at most, as far as can be read off it."""
-    tenacity = sys.modules.get("tenacity")
-    if stop is None or tenacity is None:
-        return math.inf
-    if isinstance(stop, tenacity.stop_after_attempt):
-        return stop.max_attempt_number  # type: ignore[no-any-return]
-    if isinstance(stop, tenacity.stop_any):
-        return min(map(_attempts_of, stop.stops))
-    if isinstance(stop, tenacity.stop_all):
-        return max(map(_attempts_of, stop.stops))
-    return math.inf
+def _sets_deadlines(policies: Sequence[Policy]) -> bool:
+    return any(
+        not isinstance(policy, Retry) and type(policy).worst is not Policy.worst
+        for policy in policies
+    )

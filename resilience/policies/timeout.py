@@ -13,13 +13,13 @@ import math
 import sys
 from asyncio import CancelledError, Task, current_task
 from asyncio.events import _get_running_loop as running_loop
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, final
 
 import attrs
 
-from resilience.bounds import Bounds, Inner
+from resilience.bounds import ORIGIN, Around, Inner, Reach, merged, shifted
 from resilience.call import Call, Step
 from resilience.clock import PROCESS_CLOCK
 from resilience.doors import Policy
@@ -83,12 +83,28 @@ class Timeout(Policy):
 
         return resolved
 
-    def worst(self, inner: Inner, remaining: float) -> Bounds:
-        if not isinstance(self.seconds, float):
-            return inner(remaining)
-        shortest = min(remaining, self.seconds)
-        bounds = inner(shortest)
-        return attrs.evolve(bounds, duration=min(bounds.duration, shortest))
+    def worst(self, inner: Inner, around: Around) -> Inner:  # noqa: ARG002
+        seconds = self.seconds
+        if not isinstance(seconds, float):
+            return inner
+
+        def reach(starts: Sequence[Reach], deadline: float) -> Sequence[Reach]:
+            edge = deadline - seconds
+            ours = [
+                Reach(each.attempts, each.first, min(each.last, edge))
+                for each in starts
+                if each.first < edge
+            ]
+            # From here on the deadline around is the earlier one.
+            others = [
+                Reach(each.attempts, max(each.first, edge), each.last)
+                for each in starts
+                if each.last >= edge
+            ]
+            ends = shifted(ours, inner([ORIGIN], seconds)) if ours else []
+            return merged([*ends, *inner(others, deadline)] if others else ends)
+
+        return reach
 
 
 def _resolve(function: Callable[[Call], float | timedelta | None], call: Call) -> float:
