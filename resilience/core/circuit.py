@@ -193,11 +193,13 @@ class Circuit:
         self, generation: Closed, ticket: Ticket, verdict: Verdict, now: float, ran: float
     ) -> None:
         generation.leave(ticket)
+        if generation is self.current and generation.sweep(now, self.rules.overdue_after):
+            # At once, before this call's own word: its success must not end the streak that a hang completes.
+            self._judge(generation, now)
         if generation is not self.current:
             if verdict is Verdict.SUCCESS:
                 generation.successes += 1
             return
-        judge = generation.sweep(now, self.rules.overdue_after)
         slow = ran >= self.rules.slow_after
         if verdict is Verdict.SUCCESS and not slow:
             generation.roll(now)
@@ -205,8 +207,6 @@ class Circuit:
         elif verdict is not Verdict.IGNORED:
             failed = verdict is Verdict.FAILURE
             generation.note(now, Record(failed=failed, duration=ran, success=not failed))
-            judge = True
-        if judge:
             self._judge(generation, now)
 
     def _settle_probe(

@@ -122,13 +122,17 @@ class Reference:
         self.running.remove(permit)
         if permit.entry is not None:
             permit.entry.gone = True
-        judge = self._find_overdue(now)
+        if self._find_overdue(now):
+            self._judge(now)
+            if permit.number != self.number:
+                return
+        judge = False
         if verdict != IGNORED:
             self.history.add(
                 now, failed=verdict == FAILURE, duration=ran, success=verdict == SUCCESS
             )
             # Law 17: the outcome success opens nothing; a failure, a slow call or an overdue one may.
-            judge = judge or verdict == FAILURE or ran >= self.slow_after
+            judge = verdict == FAILURE or ran >= self.slow_after
         if judge:
             self._judge(now)
 

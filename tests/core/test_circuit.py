@@ -163,3 +163,20 @@ def test_shares_are_shares_of_their_own_windows(clock):
         slow_only.snapshot().slow,
     )
     assert (6 / 7, 0.0) == (slow_only.snapshot().failure_rate, slow_only.snapshot().slow_rate)
+
+
+def test_an_overdue_call_is_judged_before_the_success_that_finds_it(circuit_of):
+    """
+    Laws 17 and 18, B12: what trips is taken at once; the finder's own success comes after, and opens nothing itself.
+    """
+    circuit = circuit_of(overdue_after=5.0)
+    finder = circuit.admit(0.0)
+    circuit.admit(0.0)
+    circuit.settle(finder, SUCCESS, 5.0)
+    assert (OPEN, 1) == (circuit.current.state, circuit.lifetime_successes())
+
+    circuit = circuit_of(overdue_after=5.0, trip=FailureRate(0.5, CountWindow(10), 2))
+    finder = circuit.admit(0.0)
+    circuit.admit(0.0)
+    circuit.settle(finder, SUCCESS, 5.0)
+    assert (CLOSED, Counts(2, 1)) == (circuit.current.state, circuit.counts(5.0)[0])
