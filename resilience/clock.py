@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import time
 from asyncio import current_task
 from asyncio.events import _get_running_loop as running_loop
 from collections.abc import Callable
 from typing import Protocol, final, runtime_checkable
+
+from resilience.loaded import loaded
 
 __all__ = ["PROCESS_CLOCK", "RNG", "CallableClock", "Clock", "ProcessClock", "Rng", "loop_time"]
 
@@ -73,7 +74,7 @@ PROCESS_CLOCK = ProcessClock()
 def loop_time() -> float:
     """The clock that sleeps and deadlines go by: of the running asyncio loop or of trio; real time outside of both."""
     loop = running_loop()
-    trio = sys.modules.get("trio")
+    trio = loaded("trio")
     # trio may be a guest of a running asyncio loop, and then no asyncio task is running.
     if (
         trio is not None

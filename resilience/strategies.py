@@ -16,6 +16,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
+from resilience.loaded import loaded
+
 __all__ = [
     "AttemptState",
     "asked_about_error",
@@ -32,7 +34,7 @@ __all__ = [
 
 def is_strategy(value: object) -> bool:
     """Whether *value* is one of tenacity's ``retry_if_*`` objects, which take a state and not an error."""
-    tenacity = sys.modules.get("tenacity")
+    tenacity = loaded("tenacity")
     return tenacity is not None and isinstance(value, tenacity.retry_base)
 
 
@@ -164,7 +166,7 @@ def wait_bounds(wait: Any, attempt: int, cap: float) -> tuple[float, float]:
 
 def _drawn_from(wait: Any, attempt: int) -> tuple[float, float]:
     """What a wait strategy draws from; all numbers where nobody can tell."""
-    tenacity = sys.modules.get("tenacity")
+    tenacity = loaded("tenacity")
     # A subclass of a user's own may do anything.
     if tenacity is None or type(wait).__module__ != "tenacity.wait":
         return -math.inf, math.inf
@@ -219,7 +221,7 @@ def stops_from(stop: Any, attempt: int) -> tuple[float, float]:
     An attempt that ends at the first limit or later is the last, and so is one whose wait would not end before the
     second. Infinity where there is none, or none that can be read off it.
     """
-    tenacity = sys.modules.get("tenacity")
+    tenacity = loaded("tenacity")
     if tenacity is not None and type(stop).__module__ == "tenacity.stop":
         match stop:
             case tenacity.stop_after_attempt():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import sys
 import warnings
 from asyncio.events import _get_running_loop as running_loop
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from resilience.events import (
     hook_failed,
     publish,
 )
+from resilience.loaded import loaded
 from resilience.strategies import AttemptState
 from resilience.validation import in_seconds
 from resilience.verdicts import Judge, Verdict
@@ -122,7 +122,7 @@ def current_task() -> object:
     loop = running_loop()
     if loop is not None and (task := asyncio.current_task(loop)) is not None:
         return task
-    trio = sys.modules.get("trio")
+    trio = loaded("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
         return trio.lowlevel.current_task()
     return None
@@ -134,7 +134,7 @@ def _break_after(given: Any, source: Rng) -> Callable[[int], float]:
         return lambda _: given
     if isinstance(given, FullJitter):
         return lambda opening: given.draw(opening, given.rng or source)
-    tenacity = sys.modules.get("tenacity")
+    tenacity = loaded("tenacity")
     strategy = tenacity is not None and isinstance(given, tenacity.wait.wait_base)
     warned: list[None] = []
 

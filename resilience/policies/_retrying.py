@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import sys
 import types
 import warnings
 from typing import TYPE_CHECKING, Any, final
@@ -22,6 +21,7 @@ from resilience.core.backoff import FullJitter
 from resilience.core.pushback import pushback_of, seconds_until
 from resilience.errors import RejectedError, ResilienceWarning
 from resilience.events import Hub, RetryScheduled, RetryStopped, error_text_of, hook_failed
+from resilience.loaded import loaded
 from resilience.modes import MODES
 from resilience.policies._last_error import forget_older_tracebacks, note, raise_it, summary
 from resilience.strategies import AttemptState, is_strategy, judges_errors_only, named_exceptions
@@ -249,7 +249,7 @@ class Retrying:
             return False
         if self._types is not None and isinstance(leaf, self._types):
             return True
-        tenacity = sys.modules.get("tenacity")
+        tenacity = loaded("tenacity")
         if tenacity is not None and isinstance(leaf, tenacity.TryAgain):
             return True
         if self._types is not None:

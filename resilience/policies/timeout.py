@@ -10,7 +10,6 @@ is named: the earliest, at a tie the outer.
 from __future__ import annotations
 
 import math
-import sys
 from asyncio import CancelledError, Task, current_task
 from asyncio.events import _get_running_loop as running_loop
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from resilience.clock import PROCESS_CLOCK
 from resilience.doors import Policy
 from resilience.errors import DeadlineExpiredError, TimeoutExceededError
 from resilience.events import Hub, TimedOut, hook_failed
+from resilience.loaded import loaded
 from resilience.policies._wheel import Wheels
 from resilience.validation import duration, in_seconds
 
@@ -176,7 +176,7 @@ def _linked(  # noqa: C901, PLR0915 - one guard, once per kind of loop
         return result
 
     async def on_trio(call: Call) -> Any:
-        trio = sys.modules.get("trio")
+        trio = loaded("trio")
         if trio is None or not trio.lowlevel.in_trio_task():
             raise RuntimeError(f"{label} must be awaited in a task of asyncio or trio")
         outer = call.until

@@ -20,6 +20,7 @@ import anyio
 
 from resilience.clock import PROCESS_CLOCK, loop_time
 from resilience.errors import ConfigurationError, brief
+from resilience.loaded import loaded
 
 __all__ = ["BACKENDS", "Backend", "ManualClock", "VirtualEventLoop", "follow", "run"]
 
@@ -115,7 +116,7 @@ class _Here:
         self._last = 1000.0
 
     def __call__(self) -> float:
-        trio = sys.modules.get("trio")
+        trio = loaded("trio")
         if running_loop() is not None or (trio is not None and trio.lowlevel.in_trio_run()):
             self._last = loop_time()
         return self._last
