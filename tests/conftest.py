@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from resilience import events
 from resilience.testing import BACKENDS, ManualClock, run
 
 _NO_EAGER = "eager tasks came with Python 3.12"
@@ -24,7 +26,9 @@ def _cells() -> list[Any]:
     return [
         pytest.param(
             backend,
-            marks=[pytest.mark.skip(reason=_NO_EAGER)] if old and backend == "asyncio+eager" else [],
+            marks=[pytest.mark.skip(reason=_NO_EAGER)]
+            if old and backend == "asyncio+eager"
+            else [],
         )
         for backend in BACKENDS
     ]
@@ -38,7 +42,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
-            assert "backend" in item.fixturenames, f"{item.nodeid}: async without the backend fixture"
+            assert "backend" in item.fixturenames, (
+                f"{item.nodeid}: async without the backend fixture"
+            )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -54,10 +60,22 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
     report = yield
-    if report.skipped and not (isinstance(report.longrepr, tuple) and len(report.longrepr[2]) > len("Skipped: ")):
+    if report.skipped and not (
+        isinstance(report.longrepr, tuple) and len(report.longrepr[2]) > len("Skipped: ")
+    ):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped without a reason"
     return report
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """What one test silences, or has logged once already, is no other test's."""
+    logger = logging.getLogger("resilience")
+    before = logger.disabled, logger.level, logger.propagate, logger.handlers[:]
+    events._reported.clear()
+    yield
+    logger.disabled, logger.level, logger.propagate, logger.handlers[:] = before
 
 
 @pytest.fixture
