@@ -162,14 +162,15 @@ def _retries_that_do_not_fit(policies: Sequence[Policy]) -> Iterator[Finding]:
         if total is None:
             continue
         for offset, retry in enumerate(policies[place + 1 :], place + 1):
-            if not isinstance(retry, Retry) or retry.attempts is None:
+            if not isinstance(retry, Retry):
                 continue
             needed = worst_of([_unasked(each) for each in policies[offset:]]).duration
             if total < needed < math.inf:
+                tries = "the" if retry.attempts is None else retry.attempts
                 yield Finding(
                     "warning",
                     "retries-do-not-fit",
-                    f"{retry.attempts} attempts with their waits can need {needed:g} s, and {outer!r} ends them before",
+                    f"{tries} attempts with their waits can need {needed:g} s, and {outer!r} ends them before",
                     "fewer attempts, a shorter attempt timeout or a longer total",
                 )
 

@@ -1,0 +1,259 @@
+"""
+The checks of a pipeline: each finding where it is due, and none a step to the side of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tenacity import stop_after_attempt, stop_after_delay, stop_never, wait_fixed, wait_none
+
+from resilience import (
+    CircuitBreaker,
+    ConfigurationError,
+    ConsecutiveFailures,
+    FailureRate,
+    Finding,
+    Pipeline,
+    PipelineWarning,
+    ResilienceWarning,
+    Retry,
+    SlowRate,
+    Timeout,
+)
+from resilience.checks import findings_of
+from tests.explain.kit import built, explained
+
+_names = itertools.count(1)
+
+
+def breaker(**options: Any) -> CircuitBreaker:
+    return CircuitBreaker(f"found-{next(_names)}", **({"on": OSError} | options))
+
+
+def retry(attempts: int | None = 3, wait: float = 1, **options: Any) -> Retry:
+    return Retry(attempts, on=OSError, wait=wait_fixed(wait), **options)
+
+
+ONE = breaker(overdue_after=1)
+OTHER = breaker(overdue_after=1)
+
+FOUND: list[Any] = [
+    # an attempt timeout that cannot fire
+    pytest.param("attempt-timeout", (Timeout(2), Timeout(2)), id="as long as the total"),
+    pytest.param("attempt-timeout", (Timeout(2), retry(1), Timeout(3)), id="longer than the total"),
+    pytest.param("attempt-timeout", (Timeout(5), Timeout(2), Timeout(2.5)), id="than the nearest"),
+    # one breaker twice
+    pytest.param("same-breaker", (ONE, ONE), id="twice in a row"),
+    pytest.param("same-breaker", (ONE, Timeout(2), ONE), id="around something"),
+    # a lease below the attempt timeout
+    pytest.param("probe-lease", (breaker(probe_lease=1), Timeout(2)), id="a short lease"),
+    pytest.param(
+        "probe-lease",
+        (breaker(probe_lease=1), breaker(overdue_after=1), Timeout(2)),
+        id="further in",
+    ),
+    pytest.param("probe-lease", (breaker(), Timeout(timedelta(minutes=2))), id="the default lease"),
+    # a retry that hides failures from a breaker
+    pytest.param("retry-inside-breaker", (breaker(), retry(), Timeout(2)), id="directly"),
+    pytest.param("retry-inside-breaker", (breaker(), Timeout(9), retry()), id="further inside"),
+    # a breaker that a hang does not open
+    pytest.param("breaker-without-timeout", (breaker(),), id="nothing inside"),
+    pytest.param("breaker-without-timeout", (Timeout(2), breaker()), id="a timeout outside"),
+    pytest.param(
+        "breaker-without-timeout",
+        (breaker(trip=ConsecutiveFailures(2)), retry()),
+        id="a retry inside",
+    ),
+    # retries that the total timeout ends
+    pytest.param("retries-do-not-fit", (Timeout(7), retry(), Timeout(2)), id="8 seconds into 7"),
+    pytest.param(
+        "retries-do-not-fit",
+        (Timeout(7), breaker(), retry(), Timeout(2)),
+        id="with a breaker between",
+    ),
+    pytest.param(
+        "retries-do-not-fit",
+        (Timeout(7), retry(None, stop=stop_after_attempt(3)), Timeout(2)),
+        id="counted by a strategy",
+    ),
+    pytest.param(
+        "retries-do-not-fit",
+        (Timeout(7), retry(None, stop=stop_after_delay(9)), Timeout(2)),
+        id="timed by a strategy",
+    ),
+    # retries in one another
+    pytest.param("nested-retries", (retry(), retry()), id="two"),
+    pytest.param("nested-retries", (retry(), Timeout(2), retry()), id="with a timeout between"),
+]
+
+FINE: list[Any] = [
+    pytest.param("attempt-timeout", (Timeout(2), Timeout(1.999)), id="a little shorter"),
+    pytest.param("attempt-timeout", (Timeout(2),), id="only one"),
+    pytest.param("attempt-timeout", (Timeout(2), Timeout(lambda _: 9)), id="a function inside"),
+    pytest.param("same-breaker", (ONE, OTHER), id="two breakers"),
+    pytest.param("same-breaker", (Timeout(3), Timeout(2)), id="no breakers"),
+    pytest.param("same-breaker", (retry(), retry()), id="equal values"),
+    pytest.param("probe-lease", (breaker(probe_lease=2), Timeout(2)), id="just as long"),
+    pytest.param("probe-lease", (Timeout(2), breaker(probe_lease=1)), id="a timeout outside"),
+    pytest.param(
+        "probe-lease", (breaker(probe_lease=1), Timeout(lambda _: 9)), id="nobody can tell"
+    ),
+    pytest.param("retry-inside-breaker", (retry(), breaker(), Timeout(2)), id="outside"),
+    pytest.param("retry-inside-breaker", (retry(), Timeout(2)), id="no breaker"),
+    pytest.param("breaker-without-timeout", (breaker(), Timeout(2)), id="a timeout inside"),
+    pytest.param("breaker-without-timeout", (breaker(), retry(), Timeout(2)), id="further inside"),
+    pytest.param("breaker-without-timeout", (breaker(), Timeout(lambda _: 9)), id="by a function"),
+    pytest.param("breaker-without-timeout", (breaker(overdue_after=1),), id="overdue_after"),
+    pytest.param("breaker-without-timeout", (breaker(trip=SlowRate(0.5, 1)),), id="slow calls"),
+    pytest.param(
+        "breaker-without-timeout",
+        (breaker(trip=FailureRate() | SlowRate(0.5, 1)),),
+        id="slow calls among others",
+    ),
+    pytest.param("retries-do-not-fit", (Timeout(8), retry(), Timeout(2)), id="8 seconds into 8"),
+    pytest.param(
+        "retries-do-not-fit", (Timeout(7), retry()), id="no attempt timeout to count with"
+    ),
+    pytest.param("retries-do-not-fit", (retry(), Timeout(2)), id="no total"),
+    pytest.param("retries-do-not-fit", (Timeout(lambda _: 7), retry(), Timeout(2)), id="who knows"),
+    pytest.param(
+        "retries-do-not-fit",
+        (Timeout(8), retry(retry_after=True, max_delay=60), Timeout(2)),
+        id="a server that nobody expects to ask",
+    ),
+    pytest.param(
+        "retries-do-not-fit",
+        (Timeout(8), retry(None, stop=stop_never), Timeout(2)),
+        id="as many as fit, on purpose",
+    ),
+    pytest.param("nested-retries", (retry(),), id="one"),
+    pytest.param("nested-retries", (Timeout(3), Timeout(2)), id="none"),
+]
+
+
+@pytest.mark.parametrize(("code", "policies"), FOUND)
+def test_a_finding_where_it_is_due(code, policies):
+    """Api, Pipeline: what cannot work, and what is likely wrong, is found when the pipeline is built."""
+    assert code in [finding.code for finding in findings_of(policies)]
+
+
+@pytest.mark.parametrize(("code", "policies"), FINE)
+def test_no_finding_a_step_to_the_side(code, policies):
+    """Api, Pipeline: a check does not speak of what is as it should be."""
+    assert code not in [finding.code for finding in findings_of(policies)]
+
+
+def test_every_finding_is_tried_both_ways():
+    """Instrument: a check that is added has its cases here."""
+    codes = {"attempt-timeout", "same-breaker", "probe-lease", "retry-inside-breaker",
+             "breaker-without-timeout", "retries-do-not-fit", "nested-retries"}  # fmt: skip
+
+    assert codes == {case.values[0] for case in FOUND}
+    assert codes == {case.values[0] for case in FINE}
+    from resilience import checks  # noqa: PLC0415 - its private list, for this test only
+
+    assert len(codes) == len(checks._CHECKS)
+
+
+def test_the_texts_give_the_numbers():
+    """Each finding says what is wrong with the figures in question, and what to do."""
+    lease = breaker(probe_lease=1)
+    found = {each.code: str(each) for case in FOUND for each in findings_of(case.values[1])}
+
+    assert str(findings_of((Timeout(2), Timeout(3)))[0]) == (
+        "error: Timeout(3.0) inside Timeout(2.0) can never fire - make the inner one shorter, or leave it out"
+    )
+    assert str(findings_of((lease, Timeout(2)))[0]) == (
+        f"error: probe_lease=1 of {lease.name!r} ends before Timeout(2.0): a probe that is still in time would "
+        "count as failed - make the lease at least 2 s"
+    )
+    assert "up to 9 attempts for one call" in found["nested-retries"]
+    assert "stands twice in one pipeline" in found["same-breaker"]
+    assert str(findings_of((Timeout(7), retry(), Timeout(2)))[0]) == (
+        "warning: 3 attempts with their waits can need 8 s, and Timeout(7.0) ends them before - fewer attempts, "
+        "a shorter attempt timeout or a longer total"
+    )
+
+
+def test_errors_come_first_and_refuse_all_at_once():
+    """One ConfigurationError names every error of the pipeline, and no warning is given for what is refused."""
+    lease = breaker(probe_lease=1)
+    policies = Timeout(5), retry(), lease, retry(), Timeout(9)
+    severities = [finding.severity for finding in findings_of(policies)]
+
+    with pytest.raises(ConfigurationError) as refused:
+        Pipeline(*policies)  # warnings are errors here, so there was none
+
+    assert sorted(severities) == severities
+    assert {"error", "warning"} == set(severities)
+    assert 2 == str(refused.value).count("error: ")
+    assert "warning" not in str(refused.value)
+    assert "Pipeline" == refused.value.field
+    assert isinstance(refused.value, ValueError)
+
+
+def test_a_warning_for_each_finding_at_the_line_that_builds():
+    """Api: `PipelineWarning`, a `ResilienceWarning` with the remedy, shown where the pipeline is written."""
+    with pytest.warns(PipelineWarning) as given:
+        guarded = Pipeline(breaker(), retry(), retry())
+
+    assert issubclass(PipelineWarning, ResilienceWarning)
+    assert {__file__} == {each.filename for each in given}
+    assert [str(each.message) for each in given] == [
+        f"{finding.text} - {finding.remedy}" for finding in guarded.explain().findings
+    ]
+    assert 4 == len(
+        given
+    )  # the retry inside the breaker twice, nothing ends a hang, nested retries
+
+
+def test_a_policy_on_its_own_is_not_checked():
+    """Api: the checks run for explicit pipelines only."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        breaker().wrap(_fetch)
+        retry().wrap(_fetch)
+
+
+async def _fetch() -> None:
+    """A callee."""
+
+
+def test_what_stands_in_an_inner_pipeline_is_checked_too():
+    """A named pipeline is a step of its own, and no way around a check; one that is switched off is none."""
+    inner = built(Timeout(3), name="inner")
+    off = built(Timeout(3), name="off", enabled=False)
+
+    with pytest.raises(ConfigurationError, match="can never fire"):
+        Pipeline(Timeout(2), inner)
+    with pytest.raises(ConfigurationError, match="stands twice"):
+        Pipeline(ONE, built(ONE, name="again"))
+    assert () == explained(Timeout(2), off).findings
+
+
+def test_the_findings_of_a_sound_pipeline_are_none():
+    """The first example of the README has nothing to be told."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sound = Pipeline(
+            Timeout(10),
+            Retry(attempts=3, on=(ConnectionError, TimeoutError)),
+            breaker(),
+            Timeout(2),
+        )
+
+    assert () == sound.explain().findings
+
+
+def test_a_finding_is_a_frozen_value():
+    """Data that can be compared and kept."""
+    (first,) = findings_of((retry(wait=0), Retry(3, on=OSError, wait=wait_none())))
+
+    assert first == Finding(first.severity, first.code, first.text, first.remedy)
+    with pytest.raises(AttributeError):
+        first.code = "another"
