@@ -138,7 +138,7 @@ def test_a_dead_service_resets_what_it_had_refuses_and_comes_back_on_its_port(lo
     """
     Its connections are reset, its port is taken and refuses, and after the phase it answers there again.
     """
-    plan = plan_of(monkeypatch, (Mode.HANGING, 0.3), (Mode.DEAD, 0.5), (Mode.HEALTHY, 5))
+    plan = plan_of(monkeypatch, (Mode.HANGING, 0.3), (Mode.DEAD, 1.5), (Mode.HEALTHY, 20))
 
     async def test():
         async with service(plan) as served:
@@ -151,7 +151,7 @@ def test_a_dead_service_resets_what_it_had_refuses_and_comes_back_on_its_port(lo
             with socket.socket() as other, pytest.raises(OSError) as taken:  # noqa: PT011 - its errno is checked
                 other.bind((server.HOST, served.port))
             assert errno.EADDRINUSE == taken.value.errno
-            await anyio.sleep(0.5)
+            await anyio.sleep(1.6)
             await fetch(served.port, "bare", 3, 1)
             killed, answered = await ended(served, 2)
             assert (1, Served.KILLED) == (killed.call, killed.fate)
