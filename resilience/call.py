@@ -49,6 +49,9 @@ class _Seldom:
     held: list[Parked] | None = None
     parked: Any = None  # list[tuple[Parked, bool]] | None; a step may park, which no checker sees
 
+    def _leave(self, parked: list[tuple[Parked, bool]] | None) -> None:
+        self.parked = parked
+
     def _keep_key(self, key: Hashable) -> None:
         self.key_of = key
 
@@ -97,12 +100,13 @@ class Call(_Seldom):
     def park(self, permit: Parked, entered_before: int) -> None:
         """Leave a permit for whoever finds out why the call was cancelled."""
         if self.parked is None:
-            self.parked = []
+            self._leave([])
         self.parked.append((permit, self.entered > entered_before))
 
     def settle_parked(self, *, cut: bool) -> None:
         """Settle what a cancellation parked: our own deadline *cut* the call, or the caller left."""
-        parked, self.parked = self.parked, None
+        parked = self.parked
+        self._leave(None)
         for permit, entered in parked or ():
             if cut and entered:
                 permit.cut_off()

@@ -8,7 +8,6 @@ run time changes inside its policies, and a function wrapped before obeys at its
 from __future__ import annotations
 
 import asyncio
-import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, final
@@ -18,33 +17,65 @@ from resilience.checks import Explanation, Finding, findings_of, worst_of
 from resilience.clock import PROCESS_CLOCK
 from resilience.doors import Guard, Policy
 from resilience.errors import ConfigurationError, PipelineWarning, RejectedError
-from resilience.events import CallFinished, Hub, Listener, hook_failed
-from resilience.validation import Allowed, check, one_of
+from resilience.events import CallFinished, Event, Hub, Listener, hook_failed
+from resilience.strategies import is_asynchronous
+from resilience.validation import Allowed, check, is_function, one_of
 from resilience.validation import name as a_name
 
 __all__ = ["Pipeline"]
 
 _ENABLED = one_of(
-    "True, False, or a function without arguments that returns one",
-    lambda value: isinstance(value, bool) or (callable(value) and not isinstance(value, type)),
-    {"none": None, "number": 1, "text": "yes"},
+    "True, False, or a function without arguments that returns one, not async",
+    lambda value: isinstance(value, bool) or is_function(value),
+    {"none": None, "number": 1, "text": "yes", "class": bool, "async": asyncio.sleep},
 )
 _POLICY = one_of(
     "policies and pipelines",
     lambda value: isinstance(value, Policy | Pipeline),
-    {"number": 5, "text": "retry", "none": None, "class": Policy},
+    {"number": 5, "text": "retry", "none": None, "class": Policy, "function": asyncio.sleep},
 )
+
+
+def _listens_to_events(listener: object) -> bool:
+    wanted = getattr(listener, "listens_to", None)
+    return wanted is None or (
+        isinstance(wanted, tuple)
+        and all(isinstance(each, type) and issubclass(each, Event) for each in wanted)
+    )
+
+
+def _hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+class _Deaf:
+    """A value to be refused, never called."""
+
+    listens_to = ("CallFinished",)
+
+    def __call__(self, _: Event) -> None: ...
+
+
 _LISTENER = one_of(
-    "functions of an event, not async",
-    lambda value: (
-        callable(value) and not isinstance(value, type) and not inspect.iscoroutinefunction(value)
-    ),
-    {"text": "log", "number": 1, "async": asyncio.sleep},
+    "functions of an event, not async, whose listens_to, if there is one, is a tuple of event classes",
+    lambda value: is_function(value) and _listens_to_events(value),
+    {
+        "text": "log",
+        "number": 1,
+        "none": None,
+        "class": Hub,
+        "async": asyncio.sleep,
+        "no event": _Deaf(),
+    },
 )
 _KEY = one_of(
-    "None, a hashable value or a function of the call's arguments",
-    lambda value: callable(value) or getattr(value, "__hash__", None) is not None,
-    {"list": [], "mapping": {}},
+    "None, a hashable value or a function of the call's arguments, not async",
+    lambda value: not is_asynchronous(value) and (callable(value) or _hashable(value)),
+    {"list": [], "mapping": {}, "list inside": ("tenant", []), "async": asyncio.sleep},
 )
 FIELDS: dict[str, Allowed] = {
     "policies": _POLICY,
@@ -100,7 +131,11 @@ class Pipeline(Guard):
             check(f"Pipeline.policies[{place}]", policy, FIELDS["policies"])
         check("Pipeline.name", name, FIELDS["name"])
         check("Pipeline.key", key, FIELDS["key"])
-        heard = tuple(listeners) if isinstance(listeners, Iterable) else (listeners,)
+        # A `Recorder` is callable, and it can be iterated over: for its events.
+        one = (
+            callable(listeners) or isinstance(listeners, str) or not isinstance(listeners, Iterable)
+        )
+        heard = (listeners,) if one else tuple(listeners)
         for place, listener in enumerate(heard):
             check(f"Pipeline.listeners[{place}]", listener, FIELDS["listeners"])
         check("Pipeline.enabled", enabled, FIELDS["enabled"])

@@ -23,6 +23,7 @@ __all__ = [
     "asked_about_error",
     "asked_about_result",
     "is_asynchronous",
+    "is_other_strategy",
     "is_strategy",
     "judges_errors_only",
     "named_exceptions",
@@ -38,6 +39,19 @@ def is_strategy(value: object) -> bool:
     return tenacity is not None and isinstance(value, tenacity.retry_base)
 
 
+def is_other_strategy(value: object, kind: str) -> bool:
+    """Whether *value* is a strategy of tenacity's, but none of its ``retry``, ``stop`` or ``wait`` strategies."""
+    tenacity = sys.modules.get("tenacity")
+    if tenacity is None:
+        return False
+    kinds: dict[str, type] = {
+        "retry": tenacity.retry_base,
+        "stop": tenacity.stop.stop_base,
+        "wait": tenacity.wait.wait_base,
+    }
+    return isinstance(value, tuple(kinds.values())) and not isinstance(value, kinds[kind])
+
+
 def is_asynchronous(value: Any) -> bool:
     """Whether calling *value* gives an awaitable, as far as can be seen without calling it."""
     while isinstance(value, functools.partial):
@@ -46,7 +60,7 @@ def is_asynchronous(value: Any) -> bool:
         return True
     if inspect.iscoroutinefunction(getattr(type(value), "__call__", None)):  # noqa: B004 - async def, not callability
         return True
-    return any(is_asynchronous(part) for part in getattr(value, "retries", ()))
+    return is_strategy(value) and any(map(is_asynchronous, getattr(value, "retries", ())))
 
 
 def judges_errors_only(strategy: Any) -> bool:

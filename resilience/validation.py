@@ -8,6 +8,7 @@ of every option and prove that the error names the field, what it got and what i
 from __future__ import annotations
 
 import math
+import random
 import types
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -15,8 +16,9 @@ from typing import Any, final
 
 import attrs
 
-from resilience.clock import CallableClock, Clock
+from resilience.clock import CallableClock, Clock, ProcessClock
 from resilience.errors import ConfigurationError, brief
+from resilience.strategies import is_asynchronous
 
 __all__ = [
     "Allowed",
@@ -30,6 +32,7 @@ __all__ = [
     "flag",
     "in_seconds",
     "instance",
+    "is_function",
     "name",
     "one_of",
     "ratio",
@@ -67,10 +70,10 @@ class Allowed:
 
 
 def in_seconds(value: object) -> Any:
-    """``timedelta`` and ``int`` as ``float`` seconds; the rest is left for a validator to judge."""
+    """``timedelta`` and numbers as ``float`` seconds; the rest is left for a validator to judge."""
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if type(value) is int:
+    if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             return float(value)
         except OverflowError:
@@ -92,9 +95,14 @@ def as_optional_seconds(value: float | timedelta | None) -> float | None:
 def as_clock(value: Clock | Callable[[], float] | None) -> Clock | None:
     """A bare ``now`` function becomes a clock."""
     given: Any = value
-    if not callable(value) or hasattr(value, "now"):
+    if not is_function(value) or hasattr(value, "now"):
         return given  # type: ignore[no-any-return]
     return CallableClock(given)
+
+
+def is_function(value: object) -> bool:
+    """Whether *value* can be asked here and now: callable, no class and not async."""
+    return callable(value) and not isinstance(value, type) and not is_asynchronous(value)
 
 
 _NOT_NUMBERS: Mapping[str, object] = {"text": "5", "boolean": True, "not a number": math.nan}
@@ -106,7 +114,7 @@ def duration(*, zero: bool = False, none: bool = False, function: bool = False) 
     def accepts(value: object) -> bool:
         if value is None:
             return none
-        if function and callable(value):
+        if function and is_function(value):
             return True
         return type(value) is float and (0.0 <= value if zero else 0.0 < value) and value < math.inf
 
@@ -120,21 +128,30 @@ def duration(*, zero: bool = False, none: bool = False, function: bool = False) 
     else:
         breaches["none"] = None
     if function:
-        text += ", or a function"
+        text += ", or a function, not async"
+        breaches |= {"class": float, "async function": _an_async_function}
     return Allowed(text, accepts, breaches)
 
 
-def count(*, low: int = 1, none: bool = False) -> Allowed:
-    """A whole number from *low* upward; None where the field says so."""
+async def _an_async_function(
+    *_: object,
+) -> float:  # pragma: no cover - a value to be refused, never called
+    return 1.0
+
+
+def count(*, low: int = 1, high: int = 10**9, none: bool = False) -> Allowed:
+    """A whole number from *low* to *high*; None where the field says so."""
 
     def accepts(value: object) -> bool:
-        return none if value is None else type(value) is int and value >= low
+        if isinstance(value, int) and not isinstance(value, bool):
+            return low <= value <= high
+        return none and value is None
 
     breaches: dict[str, object] = {"text": "3", "boolean": True, "fraction": low + 0.5}
-    breaches |= {"negative": -1, "below": low - 1}
+    breaches |= {"negative": -1, "below": low - 1, "above": high + 1}
     if not none:
         breaches["none"] = None
-    text = f"a whole number >= {low}" + (", or None" if none else "")
+    text = f"a whole number >= {low}, at most {high:,}" + (", or None" if none else "")
     return Allowed(text, accepts, breaches)
 
 
@@ -142,7 +159,7 @@ def ratio() -> Allowed:
     """A share in (0, 1]."""
 
     def accepts(value: object) -> bool:
-        return type(value) in (int, float) and 0 < value <= 1  # type: ignore[operator]
+        return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
 
     breaches = dict(_NOT_NUMBERS)
     breaches |= {"none": None, "zero": 0.0, "negative": -0.5, "above one": 1.01, "percent": 50}
@@ -168,6 +185,7 @@ def name(*, none: bool = False) -> Allowed:
 
     breaches: dict[str, object] = {
         "number": 7,
+        "bytes": b"name",
         "empty": "",
         "long": "x" * 257,
         "line break": "a\nb",
@@ -185,6 +203,7 @@ def instance(kinds: type | tuple[type, ...], text: str, *, none: bool = False) -
         return none if value is None else isinstance(value, kinds)
 
     breaches: dict[str, object] = {"text": "x", "number": 30}
+    breaches["class"] = kinds[0] if isinstance(kinds, tuple) else kinds
     if not none:
         breaches["none"] = None
     return Allowed(text + (", or None" if none else ""), accepts, breaches)
@@ -198,9 +217,17 @@ def one_of(text: str, accepts: Callable[[Any], bool], breaches: Mapping[str, obj
 def clock() -> Allowed:
     """None, an object with ``now()``, or a function that returns seconds."""
     return Allowed(
-        "None, a function that returns monotonic seconds, or an object with now()",
-        lambda value: value is None or isinstance(value, Clock),
-        {"number": 12.0, "text": "monotonic"},
+        "None, a function that returns monotonic seconds, or an object with now(), not async",
+        lambda value: (
+            value is None
+            or (isinstance(value, Clock) and not isinstance(value, type) and is_function(value.now))
+        ),
+        {
+            "number": 12.0,
+            "text": "monotonic",
+            "class": ProcessClock,
+            "async function": _an_async_function,
+        },
     )
 
 
@@ -208,8 +235,11 @@ def rng() -> Allowed:
     """None or an object with ``random()``."""
     return Allowed(
         "None or an object with random(), such as random.Random()",
-        lambda value: value is None or callable(getattr(value, "random", None)),
-        {"number": 4, "text": "seed"},
+        lambda value: (
+            value is None
+            or (callable(getattr(value, "random", None)) and not isinstance(value, type))
+        ),
+        {"number": 4, "text": "seed", "class": random.Random, "function": random.random},
     )
 
 

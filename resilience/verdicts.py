@@ -18,9 +18,10 @@ from resilience.strategies import (
     asked_about_error,
     asked_about_result,
     is_asynchronous,
+    is_other_strategy,
     is_strategy,
 )
-from resilience.validation import Allowed, one_of
+from resilience.validation import Allowed, one_of, refuse
 
 if TYPE_CHECKING:
     from tenacity.retry import retry_base
@@ -32,6 +33,7 @@ __all__ = [
     "Verdict",
     "error_filter",
     "leaves",
+    "refuse_nothing",
     "result_filter",
 ]
 
@@ -58,15 +60,13 @@ def is_types(value: object) -> bool:
     return all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds)
 
 
-def error_filter(*, asynchronous: bool = False, empty: bool = False) -> Allowed:
+def error_filter(*, asynchronous: bool = False) -> Allowed:
     """The validator of ``on`` and ``ignore``."""
 
     def accepts(value: object) -> bool:
-        if isinstance(value, tuple):
-            return is_types(value) and (empty or bool(value))
         if is_types(value):
             return True
-        if isinstance(value, type) or not callable(value):
+        if isinstance(value, type) or not callable(value) or is_other_strategy(value, "retry"):
             return False
         return asynchronous or not is_asynchronous(value)
 
@@ -76,13 +76,14 @@ def error_filter(*, asynchronous: bool = False, empty: bool = False) -> Allowed:
         "none": None,
         "list": [OSError],
         "other class": int,
+        "other class among them": (OSError, int),
         "cancellation": KeyboardInterrupt,
+        "error": OSError("down"),
+        "number": 503,
     }
     if not asynchronous:
         text += " (none of them async)"
         breaches["async predicate"] = _an_async_predicate
-    if not empty:
-        breaches["empty"] = ()
     return one_of(text, accepts, breaches)
 
 
@@ -92,16 +93,22 @@ def result_filter(*, asynchronous: bool = False) -> Allowed:
     def accepts(value: object) -> bool:
         if value is None:
             return True
-        if isinstance(value, type) or not callable(value):
+        if isinstance(value, type) or not callable(value) or is_other_strategy(value, "retry"):
             return False
         return asynchronous or not is_asynchronous(value)
 
     text = "None, a predicate of the result, or a tenacity retry_if_result object"
-    breaches: dict[str, object] = {"number": 500, "class": OSError}
+    breaches: dict[str, object] = {"number": 500, "class": OSError, "text": "None"}
     if not asynchronous:
         text += " (not async)"
         breaches["async predicate"] = _an_async_predicate
     return one_of(text, accepts, breaches)
+
+
+def refuse_nothing(owner: str, on: object, on_result: object) -> None:
+    """Nothing would ever be a failure: ``on=()`` and no ``on_result``."""
+    if on == () and on_result is None:
+        raise refuse(f"{owner}.on", on, "at least one exception class where on_result is None")
 
 
 async def _an_async_predicate(

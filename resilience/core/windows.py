@@ -19,6 +19,7 @@ from typing import Protocol, TypeAlias, final
 
 import attrs
 
+from resilience.errors import ConfigurationError
 from resilience.validation import as_seconds, count, duration
 
 __all__ = ["CountWindow", "Counts", "Span", "Tally", "TimeWindow", "Window"]
@@ -73,6 +74,10 @@ class CountWindow:
         return _CountSpan(self.calls)
 
 
+# Below that, clocks that count seconds in a float cannot tell one bucket from the next.
+_NARROWEST = 1e-6
+
+
 @final
 @attrs.frozen
 class TimeWindow:
@@ -85,7 +90,15 @@ class TimeWindow:
     """
 
     seconds: float = attrs.field(converter=as_seconds, validator=duration())
-    buckets: int = attrs.field(default=10, validator=count())
+    buckets: int = attrs.field(default=10, validator=count(high=10**6))
+
+    def __attrs_post_init__(self) -> None:
+        if self.seconds / self.buckets < _NARROWEST:
+            raise ConfigurationError(
+                "TimeWindow.buckets",
+                got=f"{self.buckets} in {self.seconds:g} seconds",
+                allowed="few enough for a bucket to last a microsecond",
+            )
 
     def start(self, now: float) -> Span:
         return _TimeSpan(self.seconds, self.buckets, now)

@@ -116,7 +116,7 @@ class Group:
         self.name = name
         self.calls: list[Call] = []
         self.attempts: list[Attempt] = []
-        self.in_flight = 0
+        self.in_flight: int = 0
         self._guard = guard
         self._port = port
         self._limit = limit

@@ -67,7 +67,7 @@ class History:
 
     def __init__(self, group: Group, seconds: float, slices: int) -> None:
         self.group = group
-        self.attempts = [0] * slices
+        self.attempts: list[int] = [0] * slices
         self.totals: Counter[str] = Counter()
         self._per_slice = seconds / slices
         self._ended: list[Counter[str]] = [Counter() for _ in range(slices)]

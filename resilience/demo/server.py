@@ -149,7 +149,7 @@ class Service:
     """
 
     def __init__(self, config: Config, log: TextIO, clock: Callable[[], float]) -> None:
-        self.plan = config.timetable()
+        self.plan: Plan = config.timetable()
         self._seed = config.seed
         self._log = log
         self._clock = clock

@@ -21,7 +21,7 @@ from resilience.core.circuit import Circuit
 from resilience.core.generations import CircuitState, Closed, Refusal, Ticket, Totals
 from resilience.core.trips import FailureRate, Trip, trip_validator
 from resilience.doors import Policy
-from resilience.errors import ConfigurationError, ResilienceWarning
+from resilience.errors import ResilienceWarning
 from resilience.events import CallRejected, Hub
 from resilience.policies._breaker_core import DEFAULT_BREAK, Core, current_task
 from resilience.policies._permit import Isolation, Permit
@@ -42,6 +42,7 @@ from resilience.verdicts import (
     ResultFilter,
     Verdict,
     error_filter,
+    refuse_nothing,
     result_filter,
 )
 
@@ -130,8 +131,8 @@ class CircuitBreaker(Policy):
     """
 
     name: str = attrs.field(validator=name())
-    on: ErrorFilter = attrs.field(kw_only=True, validator=error_filter(empty=True))
-    ignore: ErrorFilter = attrs.field(default=(), kw_only=True, validator=error_filter(empty=True))
+    on: ErrorFilter = attrs.field(kw_only=True, validator=error_filter())
+    ignore: ErrorFilter = attrs.field(default=(), kw_only=True, validator=error_filter())
     on_result: ResultFilter | None = attrs.field(
         default=None, kw_only=True, validator=result_filter()
     )
@@ -142,7 +143,7 @@ class CircuitBreaker(Policy):
         converter=_break_duration,
         validator=duration(function=True),
     )
-    probes: int = attrs.field(default=1, kw_only=True, validator=count())
+    probes: int = attrs.field(default=1, kw_only=True, validator=count(high=10**6))
     successes_to_close: int | None = attrs.field(
         default=None, kw_only=True, validator=count(none=True)
     )
@@ -160,12 +161,7 @@ class CircuitBreaker(Policy):
     _core: Core = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        if self.on == () and self.on_result is None:
-            raise ConfigurationError(
-                "CircuitBreaker.on",
-                got="()",
-                allowed="at least one exception class without on_result",
-            )
+        refuse_nothing("CircuitBreaker", self.on, self.on_result)
         object.__setattr__(self, "_core", Core(self))
         if self.name in _LIVE:
             warnings.warn(

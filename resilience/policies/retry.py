@@ -7,6 +7,7 @@ Why not tenacity's loop: it costs more on success than the rest of a pipeline to
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
@@ -20,6 +21,7 @@ from resilience.doors import Policy
 from resilience.events import Hub
 from resilience.policies._retry_bounds import RetryReach, can_end_before
 from resilience.policies._retrying import Retrying
+from resilience.strategies import is_other_strategy
 from resilience.validation import (
     Allowed,
     as_clock,
@@ -28,10 +30,17 @@ from resilience.validation import (
     count,
     duration,
     flag,
+    is_function,
     one_of,
     rng,
 )
-from resilience.verdicts import ErrorFilter, ResultFilter, error_filter, result_filter
+from resilience.verdicts import (
+    ErrorFilter,
+    ResultFilter,
+    error_filter,
+    refuse_nothing,
+    result_filter,
+)
 
 if TYPE_CHECKING:
     from tenacity.stop import StopBaseT
@@ -45,9 +54,17 @@ StopStrategy: TypeAlias = "StopBaseT | Callable[[Any], Any]"
 
 def _strategy(what: str, *, none: bool) -> Allowed:
     def accepts(value: object) -> bool:
-        return none if value is None else callable(value) and not isinstance(value, type)
+        if value is None:
+            return none
+        if what == "stop" and isinstance(value, FullJitter):
+            return False
+        return (
+            callable(value) and not isinstance(value, type) and not is_other_strategy(value, what)
+        )
 
     breaches: dict[str, object] = {"number": 1.5, "text": "fast", "class": FullJitter}
+    if what == "stop":
+        breaches["wait strategy"] = FullJitter()
     if not none:
         breaches["none"] = None
     return one_of(
@@ -56,9 +73,9 @@ def _strategy(what: str, *, none: bool) -> Allowed:
 
 
 _READER = one_of(
-    "True, False, or a function of an error or a result that returns seconds",
-    lambda value: isinstance(value, bool) or (callable(value) and not isinstance(value, type)),
-    {"none": None, "number": 30, "text": "Retry-After"},
+    "True, False, or a function of an error or a result that returns seconds, not async",
+    lambda value: isinstance(value, bool) or is_function(value),
+    {"none": None, "number": 30, "text": "Retry-After", "class": float, "async": asyncio.sleep},
 )
 
 
@@ -115,6 +132,7 @@ class Retry(Policy):
     error_text: bool = attrs.field(default=False, kw_only=True, validator=flag())
 
     def __attrs_post_init__(self) -> None:
+        refuse_nothing("Retry", self.on, self.on_result)
         if self.attempts is None and self.stop is None:
             object.__setattr__(self, "attempts", 3)
 

@@ -27,9 +27,7 @@ async def test_no_attempt_starts_after_a_deadline_that_the_callee_made_an_error_
             raise OSError("interrupted") from None
         raise OSError("of its own")
 
-    guarded = Pipeline(
-        Timeout(1 * unit), Retry(3, on=OSError, wait=wait_none(), retry_after=False)
-    )
+    guarded = Pipeline(Timeout(1 * unit), Retry(3, on=OSError, wait=wait_none(), retry_after=False))
 
     before = anyio.current_time()
     with pytest.raises((OSError, TimeoutError)):
