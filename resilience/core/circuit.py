@@ -58,7 +58,8 @@ class Circuit:
         rules: Its numbers.
         now: The instant it begins.
         announce: Called with each `Transition`, after it happened, in order, never twice.
-        crossed: Called with an OBSERVING generation's failures and slow calls when its condition comes true.
+        crossed: Called with an OBSERVING generation's failures, slow calls and last failure, and the instant, when its
+            condition comes true.
     """
 
     __slots__ = (
@@ -73,7 +74,7 @@ class Circuit:
         rules: Rules,
         now: float,
         announce: Callable[[Transition], None],
-        crossed: Callable[[Counts, int, float], None],
+        crossed: Callable[[Counts, int, str | None, float], None],
     ) -> None:
         self.rules: Rules = rules
         self.totals: Totals = Totals()
@@ -247,7 +248,7 @@ class Circuit:
         if not generation.crossed:
             generation.crossed = True
             failures, slow = self._counts(generation, now)
-            self._crossed(failures, slow.hits, now)
+            self._crossed(failures, slow.hits, self.last_failure, now)
         return False
 
     # ------------------------------------------------------------ transitions
@@ -420,7 +421,7 @@ class LockedCircuit(Circuit):
         rules: Rules,
         now: float,
         announce: Callable[[Transition], None],
-        crossed: Callable[[Counts, int, float], None],
+        crossed: Callable[[Counts, int, str | None, float], None],
     ) -> None:
         self._lock = threading.RLock()
         super().__init__(rules, now, announce, crossed)

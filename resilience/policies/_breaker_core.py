@@ -19,7 +19,6 @@ from resilience.clock import PROCESS_CLOCK, RNG, Rng
 from resilience.core.backoff import FullJitter
 from resilience.core.circuit import CIRCUIT, Circuit
 from resilience.core.generations import CircuitState, Open, Refusal, Rules, Ticket, Transition
-from resilience.core.windows import Counts
 from resilience.errors import CircuitIsolatedError, CircuitOpenError, ResilienceWarning
 from resilience.events import (
     CircuitStateChanged,
@@ -69,7 +68,17 @@ class Core:
             rules,
             self.now(),
             lambda transition: _announce(label, hubs, transition),
-            lambda counts, slow, at: _crossed(label, hubs, counts, slow, at),
+            lambda counts, slow, last, at: _publish(
+                hubs,
+                CircuitTripped(
+                    policy=label,
+                    at=at,
+                    calls=counts.calls,
+                    failures=counts.hits,
+                    slow=slow,
+                    last_failure=last,
+                ),
+            ),
         )
 
     def now(self) -> float:
@@ -190,11 +199,4 @@ def _announce(label: str, hubs: Hubs, transition: Transition) -> None:
             last_failure=transition.last_failure,
             error_text=transition.last_text,
         ),
-    )
-
-
-def _crossed(label: str, hubs: Hubs, counts: Counts, slow: int, at: float) -> None:
-    _publish(
-        hubs,
-        CircuitTripped(policy=label, at=at, calls=counts.calls, failures=counts.hits, slow=slow),
     )

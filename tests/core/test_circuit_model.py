@@ -79,7 +79,7 @@ class Comparison(RuleBasedStateMachine):
         assert self.circuit.current.number >= moved.generation
         self.news.append((moved.old.name, moved.new.name, moved.generation, moved.reason, moved.at))
 
-    def _crossed(self, failures, slow, _) -> None:
+    def _crossed(self, failures, slow, *_) -> None:
         self.crossings.append((failures.hits, slow))
 
     def known(self) -> dict[str, Any]:

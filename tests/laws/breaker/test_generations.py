@@ -18,7 +18,7 @@ from resilience import (
     SlowRate,
     TimeWindow,
 )
-from resilience.events import CircuitStateChanged
+from resilience.events import CircuitStateChanged, CircuitTripped
 from resilience.testing import Recorder, Script
 from resilience.verdicts import Verdict
 from tests.laws.breaker.kit import (
@@ -374,5 +374,22 @@ async def test_an_event_tells_what_was_seen_when_it_moved(backend, clock):
     assert (1004.0, 10.0, 4, 2, 0, "OSError", None) == (
         event.at, event.retry_after, event.calls, event.failures, event.slow,
         event.last_failure, event.error_text,
+    )  # fmt: skip
+    assert "secret" not in repr(event)
+
+
+async def test_an_observing_circuit_tells_what_it_saw_when_it_would_have_opened(backend, clock):
+    """
+    Law 14, MAN-006: its counts and the type name of the failure seen last, as an opening tells them.
+    """
+    heard = Recorder(CircuitTripped)
+    breaker = a_breaker(clock, trip=FailureRate(0.5, CountWindow(10), 4))
+    breaker.observe()
+    guarded = pipeline(breaker, listeners=[heard])
+    for step in (1, 1, OSError("secret"), ConnectionError("secret"), OSError("secret")):
+        await guarded.outcome(Script(step))
+    (event,) = heard
+    assert (breaker.name, 1000.0, 4, 2, 0, "ConnectionError") == (
+        event.policy, event.at, event.calls, event.failures, event.slow, event.last_failure,
     )  # fmt: skip
     assert "secret" not in repr(event)
