@@ -11,6 +11,7 @@ listeners want them is built with one step more, and no other pipeline is.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, final, runtime_checkable
@@ -198,7 +199,8 @@ def hook_failed(kind: str, hook: object, error: Exception) -> None:
     key = f"{kind} {name}"
     if key not in _reported and len(_reported) < _REPORTED_LIMIT:
         _reported.add(key)
-        LOGGER.error("%s raised %s; this is logged once", key, type(error).__name__)
+        with contextlib.suppress(Exception):  # what hangs on the logger is the user's too
+            LOGGER.error("%s raised %s; this is logged once", key, type(error).__name__)
 
 
 def _hears(listener: Listener, kind: type[Event]) -> bool:
@@ -247,7 +249,10 @@ class Hub:
 
 def publish(event: Event, listeners: Iterable[Listener]) -> None:
     """Tell each listener once; one that raises is logged once and heard no less often."""
-    _log(event)
+    try:
+        _log(event)
+    except Exception as error:  # noqa: BLE001 - nor must that of a log handler
+        hook_failed("logger", LOGGER, error)
     for listener in listeners:
         try:
             listener(event)

@@ -399,6 +399,34 @@ async def test_a_listener_that_raises_is_logged_once_with_its_name(backend, cloc
     assert [True] == [hook.__qualname__ in text for text in _errors(caplog)]
 
 
+@pytest.mark.parametrize("place", ["handler", "filter"])
+async def test_a_log_that_raises_is_a_listener_that_raises(backend, clock, place):
+    """
+    Law 6: what hangs on the package's logger is the user's too; the call's own error and the other listeners stand.
+    """
+
+    class Broken(logging.NullHandler):
+        def handle(self, record):
+            raise ZeroDivisionError("a fault of the user's own")
+
+    def filtering(record):
+        raise ZeroDivisionError("a fault of the user's own")
+
+    logger, handler = logging.getLogger("resilience"), Broken()
+    heard, breaker, error = Recorder(CircuitStateChanged), a_breaker(clock), OSError("down")
+    guarded = pipeline(breaker, listeners=[heard, _faulty("listener")])
+    logger.addHandler(handler) if place == "handler" else logger.addFilter(filtering)
+    try:
+        outcome = await guarded.outcome(Script(error))
+        clock.advance(10.0)
+        assert 42 == await guarded(Script(42))
+    finally:
+        logger.removeHandler(handler)
+        logger.removeFilter(filtering)
+    assert error is outcome.error
+    assert ["OPEN", "HALF_OPEN", "CLOSED"] == [event.new for event in heard]
+
+
 # ------------------------------------------------------------------------------------------ law 7
 
 
