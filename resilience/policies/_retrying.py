@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 import anyio
 import anyio.lowlevel
 
-from resilience.call import Call, Step
+from resilience.call import GRAIN, Call, Step
 from resilience.clock import PROCESS_CLOCK, RNG, loop_time
 from resilience.core.backoff import FullJitter
 from resilience.core.pushback import pushback_of, seconds_until
@@ -203,7 +203,7 @@ class Retrying:
             state.upcoming_sleep = tries.delay
             if await self._stops(state):
                 return "stop"
-        return "deadline" if tries.delay >= tries.call.remaining() else None
+        return "deadline" if tries.delay + GRAIN >= tries.call.remaining() else None
 
     def _foresees_rejection(self, tries: _Tries) -> bool:
         """Whether a gate inside would still turn the next attempt away: then nobody waits for it."""
