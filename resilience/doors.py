@@ -7,9 +7,6 @@ Each door makes a `Call`, runs the linked step, and, if a cancellation leaves th
 from __future__ import annotations
 
 import functools
-import inspect
-import opcode
-import sys
 import types
 from abc import abstractmethod
 from collections.abc import (
@@ -42,7 +39,14 @@ from resilience.clock import PROCESS_CLOCK
 from resilience.errors import RejectedError
 from resilience.events import Hub
 from resilience.modes import MODES
-from resilience.strategies import is_asynchronous
+from resilience.refusals import (
+    is_bare_decorator,
+    place_of_the_call,
+    refuse_what_cannot_be_wrapped,
+    refuse_what_does_not_open,
+    refuse_what_does_not_stream,
+    require_function,
+)
 from resilience.validation import spelled
 
 __all__ = ["Failure", "Guard", "Outcome", "Policy", "Stream", "Success"]
@@ -151,8 +155,8 @@ class Guard:
         Raises:
             TypeError: a coroutine object in the place of a function, or use as a bare decorator.
         """
-        _require_function(fn)
-        if not args and not kwargs and _is_bare_decorator(fn):
+        require_function(fn)
+        if not args and not kwargs and is_bare_decorator(fn):
             raise TypeError(f"use @p.wrap, not @p: a pipeline called with {fn.__name__} runs it")
         return _run(self._linked(), self._new_call(fn, args, kwargs))
 
@@ -164,7 +168,7 @@ class Guard:
             TypeError: *fn* is an async generator function (use ``stream``), a classmethod object (put ``wrap`` below
                 it), or a plain function of which nobody can tell that it returns an awaitable.
         """
-        _refuse_what_cannot_be_wrapped(fn)
+        refuse_what_cannot_be_wrapped(fn)
         step = self._linked()
         key = self._key
 
@@ -205,12 +209,8 @@ class Guard:
         Raises:
             TypeError: as `wrap`, or *fn* has no place for the call.
         """
-        _refuse_what_cannot_be_wrapped(fn)
-        signature = inspect.signature(fn)
-        names = list(signature.parameters)
-        place = 1 if names and names[0] in {"self", "cls"} else 0
-        if len(names) <= place:
-            raise TypeError(f"{_name(fn)} must take a Call as its first argument")
+        refuse_what_cannot_be_wrapped(fn)
+        signature, place = place_of_the_call(fn)
         guard = self
 
         @functools.wraps(fn)
@@ -219,12 +219,7 @@ class Guard:
             call.fn = lambda *a, **k: fn(*a[:place], call, *a[place:], **k)
             return await _run(guard._linked(), call)
 
-        kept = [
-            parameter
-            for parameter in signature.parameters.values()
-            if parameter.name != names[place]
-        ]
-        guarded.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+        guarded.__signature__ = signature  # type: ignore[attr-defined]
         return guarded
 
     def opening(
@@ -234,7 +229,11 @@ class Guard:
         Guard the entering of an async context manager: ``async with guarded.opening(connect)(host) as connection:``.
 
         The body is the caller's: no policy sees it, no deadline is left open across it. Each attempt makes a manager.
+
+        Raises:
+            TypeError: *manager_fn* is an async generator or coroutine function, or makes a synchronous manager.
         """
+        refuse_what_does_not_open(manager_fn)
 
         @functools.wraps(manager_fn)
         def opened(*args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T]:
@@ -254,7 +253,11 @@ class Guard:
         Args:
             hold: Keep the permits until the stream ends, so that its end is the verdict. Default False: the first
                 item is.
+
+        Raises:
+            TypeError: *generator_fn* is a coroutine function, makes a context manager, or is a generator already.
         """
+        refuse_what_does_not_stream(generator_fn)
 
         @functools.wraps(generator_fn)
         def opened(*args: P.args, **kwargs: P.kwargs) -> Stream[T]:
@@ -270,7 +273,7 @@ class Guard:
 
         Cancellation and other ``BaseException`` pass.
         """
-        _require_function(fn)
+        require_function(fn)
         call = self._new_call(fn, args, kwargs)
         started = PROCESS_CLOCK.now()
         try:
@@ -430,89 +433,3 @@ class Stream(AsyncIterator[T]):
         # An error of the body is not the stream's; a cancellation of it is nobody's verdict.
         self._settle(None if isinstance(error, Exception) else error)
         await self._close()
-
-
-def _name(fn: Any) -> str:
-    return getattr(fn, "__qualname__", None) or type(fn).__qualname__
-
-
-def _require_function(fn: object) -> None:
-    if callable(fn):
-        return
-    if inspect.iscoroutine(fn):
-        fn.close()
-        name = fn.__name__
-        raise TypeError(
-            f"pass the function and its arguments: await guarded({name}, ...), not guarded({name}(...))"
-        )
-    raise TypeError(f"a callable that returns an awaitable is needed, got {type(fn).__name__}")
-
-
-def _is_bare_decorator(fn: object) -> bool:
-    """
-    Whether this call is ``@p`` above an ``async def``: the function was made by the instruction before the call.
-
-    Asked only of a function nobody else refers to yet, which a decorated one is and a called one hardly ever.
-    """
-    if (
-        type(fn) is not types.FunctionType
-        or sys.getrefcount(fn) > _FRESH
-        or fn.__name__ == "<lambda>"
-    ):
-        return False
-    return _made_by_the_line_before(sys._getframe(2))  # noqa: SLF001 - the frame that called the pipeline
-
-
-# Of a function that only this call refers to: the caller's stack, the arguments of the frames in between.
-_FRESH = 5
-
-_SKIPPED = frozenset(
-    opcode.opmap[name] for name in ("CACHE", "PRECALL", "EXTENDED_ARG") if name in opcode.opmap
-)
-_MAKING = frozenset(
-    opcode.opmap[name]
-    for name in ("MAKE_FUNCTION", "SET_FUNCTION_ATTRIBUTE")
-    if name in opcode.opmap
-)
-
-
-def _made_by_the_line_before(frame: types.FrameType) -> bool:
-    code = frame.f_code.co_code
-    place = frame.f_lasti - 2
-    while place > 0 and code[place] in _SKIPPED:
-        place -= 2
-    return code[place] in _MAKING
-
-
-_AWAITABLES = ("Awaitable", "Coroutine", "Future", "Task")
-
-
-def _returns_awaitable(fn: Any) -> bool:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    if is_asynchronous(fn):
-        return True
-    try:
-        annotation = inspect.signature(fn).return_annotation
-    except (TypeError, ValueError):
-        return False
-    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    return text.rpartition(".")[2].startswith(_AWAITABLES) or text.split("[")[0].endswith(
-        _AWAITABLES
-    )
-
-
-def _refuse_what_cannot_be_wrapped(fn: Any) -> None:
-    if isinstance(fn, classmethod | staticmethod):
-        kind = type(fn).__name__
-        raise TypeError(f"put @p.wrap below @{kind}, next to the function")
-    _require_function(fn)
-    if inspect.isasyncgenfunction(fn):
-        raise TypeError(f"{_name(fn)} is an async generator function: use p.stream({_name(fn)})")
-    if inspect.isasyncgenfunction(inspect.unwrap(fn)):
-        raise TypeError(f"{_name(fn)} makes an async context manager: use p.opening({_name(fn)})")
-    if not _returns_awaitable(fn):
-        raise TypeError(
-            f"nobody can tell whether {_name(fn)} returns an awaitable: make it async def, annotate its return as "
-            f"Awaitable[...], or call it as await p({_name(fn)}, ...)"
-        )
