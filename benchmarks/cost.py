@@ -1,161 +1,361 @@
 """
-The contenders: floors, each policy, compositions and doors of ours, and the timeouts of asyncio, anyio and trio.
+Cost: what one call pays, for each policy, for compositions, on the paths that fail, through each door.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import warnings
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
 
-import anyio
+import attrs
 import trio
 
-from benchmarks.rounds import Contender
-from resilience import (
-    CircuitBreaker,
-    ConsecutiveFailures,
-    CountWindow,
-    FailureRate,
-    Pipeline,
-    PipelineWarning,
-    Retry,
-    SlowRate,
-    Timeout,
-)
-from resilience.events import CircuitStateChanged, RetryScheduled
+from benchmarks import floors, instructions
+from benchmarks.field import Field
+from benchmarks.report import Options, Table
+from benchmarks.rivals import OURS, Adapter, Function, Kind, Settings
+from benchmarks.rivals.ours import circuit, pipeline, retrying
+from benchmarks.rounds import Contender, cost_table, measure
+from resilience import Call, CircuitState, FailureRate, SlowRate, Timeout
+from resilience.events import CallRejected, CircuitStateChanged, RetryScheduled
 
-TRANSIENT = (ConnectionError, TimeoutError)
+__all__ = ["run"]
 
-
-async def callee(value: int) -> int:
-    return value
-
-
-async def suspending(value: int) -> int:
-    await asyncio.sleep(0)
-    return value
+_NEVER = 10**9  # failures that nobody reaches: a breaker that never opens
+_FOREVER = 3600.0
+_KINDS: dict[Kind, str] = {
+    "consecutive": "failures in a row",
+    "count": "rate of 100 calls",
+    "time": "rate of 30 s",
+}
 
 
-async def failing(value: int) -> int:
-    raise ConnectionError
+@attrs.frozen
+class Group:
+    """One table: contenders that are compared with one another."""
+
+    name: str
+    title: str
+    contenders: Callable[[Field], Mapping[str, Contender] | Any]
+    unit: str = attrs.field(default="W", kw_only=True)
+    ours: str | None = attrs.field(default=None, kw_only=True)
+    notes: tuple[str, ...] = attrs.field(default=(), kw_only=True)
 
 
-async def w(*args: object, **kwargs: object) -> object:
-    return await callee(*args, **kwargs)  # type: ignore[arg-type]
+def _units() -> dict[str, Contender]:
+    return {"bare await": floors.callee, "W": floors.w}
 
 
-async def w_suspending(*args: object, **kwargs: object) -> object:
-    return await suspending(*args, **kwargs)  # type: ignore[arg-type]
+def _breakers(field: Field) -> dict[str, Contender]:
+    found = _units()
+    for name, adapter in field.having("breaker"):
+        for kind in adapter.kinds:
+            breaker = adapter.breaker(Settings(kind=kind))
+            found[f"{name}, {_KINDS[kind]}"] = breaker.wrap(floors.callee)
+    slow = circuit(Settings(), trip=FailureRate() | SlowRate(0.5, 2.0))
+    found["resilience, rate of 30 s or slow rate"] = pipeline(slow).wrap(floors.callee)
+    watched = circuit(Settings(kind="time"), overdue_after=2.0)
+    found["resilience, rate of 30 s and overdue_after"] = pipeline(watched).wrap(floors.callee)
+    return found
 
 
-async def three_failing_attempts(value: int) -> None:
-    """The bare loop that three failing attempts are held against."""
-    for _ in range(3):
-        with contextlib.suppress(ConnectionError):
-            await failing(value)
+def _retries(field: Field) -> dict[str, Contender]:
+    made = {name: each.retry(floors.callee, Settings()) for name, each in field.having("retry")}
+    return _units() | made
 
 
-def pipeline(*policies: object, **options: object) -> Pipeline:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PipelineWarning)
-        return Pipeline(*policies, **options)  # type: ignore[arg-type]
-
-
-def canonical(name: str) -> Pipeline:
-    """Breaker, retry and timeout, as the targets mean them."""
-    return pipeline(Retry(3, on=TRANSIENT), CircuitBreaker(name, on=TRANSIENT), Timeout(5))
-
-
-def listening(name: str) -> Pipeline:
-    def listener(event: object) -> None:
-        del event
-
-    listener.listens_to = (CircuitStateChanged, RetryScheduled)  # type: ignore[attr-defined]
-    return pipeline(
-        Retry(3, on=TRANSIENT), CircuitBreaker(name, on=TRANSIENT), Timeout(5), listeners=[listener]
+def _timeouts(field: Field) -> dict[str, Contender]:
+    made = {name: each.timeout(floors.callee, Settings()) for name, each in field.having("timeout")}
+    return (
+        _units()
+        | made
+        | {
+            "asyncio.timeout": floors.asyncio_timeout,
+            "anyio.fail_after": floors.anyio_fail_after,
+        }
     )
 
 
-async def asyncio_timeout(value: int) -> int:
-    async with asyncio.timeout(5):
-        return await callee(value)
+def _default(adapter: Adapter) -> Settings:
+    return Settings(kind=adapter.kinds[0])
 
 
-async def anyio_fail_after(value: int) -> int:
-    with anyio.fail_after(5):
-        return await callee(value)
+def _stacks(field: Field) -> dict[str, Contender]:
+    made = {name: each.layers(floors.callee, _default(each)) for name, each in field.stacks()}
+    return _units() | made
 
 
-def on_asyncio() -> dict[str, Contender]:
-    """Everything that can be measured on asyncio, by name."""
-    count = FailureRate(0.5, CountWindow(100))
-    slow = FailureRate() | SlowRate(0.5, 2.0)
-    never = ConsecutiveFailures(10**9)
-    breaker = CircuitBreaker("open", on=TRANSIENT)
-    breaker.isolate()
-    rejected = pipeline(breaker).wrap(callee)
-    retried = pipeline(
-        Retry(3, on=TRANSIENT, wait=lambda _: 0.0),
-        CircuitBreaker("failing", on=TRANSIENT, trip=never),
-    ).wrap(failing)
+def _suspending_stacks(field: Field) -> dict[str, Contender]:
+    made = {name: each.layers(floors.suspending, _default(each)) for name, each in field.stacks()}
+    return {"bare await": floors.suspending, "W": floors.w_suspending} | made
 
-    async def rejected_and_caught(value: int) -> None:
-        with contextlib.suppress(Exception):
-            await rejected(value)
 
-    async def retried_and_caught(value: int) -> None:
-        with contextlib.suppress(ConnectionError):
-            await retried(value)
+def _three(settings: Settings | None = None, **options: Any) -> Any:
+    settings = settings or Settings(kind="time")
+    return pipeline(retrying(settings), circuit(settings), Timeout(settings.seconds), **options)
 
-    async def raised_and_caught(value: int) -> None:
-        with contextlib.suppress(ConnectionError):
-            await failing(value)
 
-    called = canonical("called")
-    return {
-        "bare await": callee,
-        "W": w,
-        "empty pipeline": pipeline().wrap(callee),
-        "Retry": pipeline(Retry(3, on=TRANSIENT)).wrap(callee),
-        "CircuitBreaker, time window": pipeline(CircuitBreaker("t", on=TRANSIENT)).wrap(callee),
-        "CircuitBreaker, count window": pipeline(
-            CircuitBreaker("c", on=TRANSIENT, trip=count)
-        ).wrap(callee),
-        "CircuitBreaker, SlowRate": pipeline(CircuitBreaker("s", on=TRANSIENT, trip=slow)).wrap(
-            callee
+def _doors(field: Field) -> dict[str, Contender]:
+    guarded = _three()
+
+    async def informed(call: Call, value: int) -> int:
+        return value
+
+    @asynccontextmanager
+    async def connect(value: int) -> AsyncIterator[int]:
+        yield value
+
+    async def rows(value: int) -> AsyncIterator[int]:
+        yield value
+
+    async def bare_connection(value: int) -> None:
+        async with connect(value):
+            pass
+
+    async def bare_stream(value: int) -> None:
+        async for _ in rows(value):
+            pass
+
+    opening, stream = guarded.opening(connect), guarded.stream(rows)
+
+    async def opened(value: int) -> None:
+        async with opening(value):
+            pass
+
+    async def streamed(value: int) -> None:
+        async with stream(value) as items:
+            async for _ in items:
+                pass
+
+    return _units() | {
+        "p.wrap(fn)": guarded.wrap(floors.callee),
+        "await p(fn, x)": lambda value: guarded(floors.callee, value),
+        "p.informed(fn)": guarded.informed(informed),
+        "await p.outcome(fn, x)": lambda value: guarded.outcome(floors.callee, value),
+        "an async context manager, bare": bare_connection,
+        "p.opening(cm_fn)": opened,
+        "a stream of one item, bare": bare_stream,
+        "p.stream(agen_fn)": streamed,
+    }
+
+
+def _compositions(field: Field) -> dict[str, Contender]:
+    settings = Settings(kind="time")
+    return _units() | {
+        "Pipeline()": pipeline().wrap(floors.callee),
+        "Retry + CircuitBreaker": pipeline(retrying(settings), circuit(settings)).wrap(
+            floors.callee
         ),
-        "Timeout": pipeline(Timeout(5)).wrap(callee),
-        "asyncio.timeout": asyncio_timeout,
-        "anyio.fail_after": anyio_fail_after,
-        "Retry + CircuitBreaker + Timeout": canonical("wrapped").wrap(callee),
-        "the same, called: await p(fn, x)": lambda value: called(callee, value),
-        "the same, a listener for transitions and retries": listening("heard").wrap(callee),
-        "with a total Timeout outside": pipeline(Timeout(60), canonical("total")).wrap(callee),
-        "suspends once: W": w_suspending,
-        "suspends once: Retry + CircuitBreaker + Timeout": canonical("suspends").wrap(suspending),
-        "raises: bare": raised_and_caught,
-        "rejected by an isolated CircuitBreaker": rejected_and_caught,
-        "three failing attempts: bare loop": three_failing_attempts,
-        "three failing attempts: Retry + CircuitBreaker": retried_and_caught,
+        "Retry + CircuitBreaker + Timeout": _three().wrap(floors.callee),
+        "Timeout + Retry + CircuitBreaker + Timeout": pipeline(Timeout(60.0), _three()).wrap(
+            floors.callee
+        ),
     }
 
 
-def on_trio() -> dict[str, Contender]:
-    """Timeouts on trio, by name."""
+def _listener(*kinds: type[Any]) -> Any:
+    def listener(event: object) -> None:
+        pass
 
-    async def fail_after(value: int) -> int:
-        with trio.fail_after(5):
-            return await callee(value)
+    if kinds:
+        listener.listens_to = kinds  # type: ignore[attr-defined]
+    return listener
 
-    async def cancel_scope(value: int) -> int:
-        with trio.CancelScope(deadline=trio.current_time() + 5):
-            return await callee(value)
 
-    return {
-        "W": w,
-        "trio.CancelScope with a deadline": cancel_scope,
-        "trio.fail_after": fail_after,
-        "Timeout": pipeline(Timeout(5)).wrap(callee),
-        "Retry + CircuitBreaker + Timeout": canonical("trio").wrap(callee),
+def _listeners(field: Field) -> dict[str, Contender]:
+    some = _listener(CircuitStateChanged, RetryScheduled, CallRejected)
+    found = _units() | {
+        "resilience, three layers, no listener": _three().wrap(floors.callee),
+        "resilience, a listener for transitions, retries and rejections": _three(
+            listeners=[some]
+        ).wrap(floors.callee),
+        "resilience, a listener for every call": _three(listeners=[_listener()]).wrap(
+            floors.callee
+        ),
     }
+    for name in ("interlock-cb", "pyresilience", "aiobreaker"):
+        if adapter := field.rivals.get(name):
+            settings = _default(adapter)
+            found[f"{name}, breaker, no listener"] = adapter.breaker(settings).wrap(floors.callee)
+            heard = adapter.breaker(settings, lambda *args, **kwargs: None)
+            found[f"{name}, breaker, a listener"] = heard.wrap(floors.callee)
+    return found
+
+
+def _caught(fn: Function) -> Contender:
+    async def call(value: int) -> None:
+        with contextlib.suppress(Exception):
+            await fn(value)
+
+    return call
+
+
+async def _failed(fn: Function, times: int) -> None:
+    for _ in range(times):
+        with contextlib.suppress(Exception):
+            await fn(1)
+
+
+async def _rejections(field: Field) -> dict[str, Contender]:
+    found: dict[str, Contender] = {"raised and caught": floors.raised_and_caught}
+    for name, adapter in field.having("breaker"):
+        settings = Settings(kind=adapter.kinds[0], break_seconds=_FOREVER)
+        breaker = adapter.breaker(settings)
+        guarded = breaker.wrap(floors.failing)
+        await _failed(guarded, settings.failures)
+        if breaker.state() != "open":
+            raise RuntimeError(f"{name} is {breaker.state()}; its rejections cannot be measured")
+        found[name] = _caught(guarded)
+    opened = circuit(Settings(break_seconds=_FOREVER))
+    guarded = pipeline(opened)
+    await _failed(guarded.wrap(floors.failing), 5)
+    if opened.state is not CircuitState.OPEN:
+        raise RuntimeError("ours is not open")
+    found["resilience, as an outcome"] = lambda value: guarded.outcome(floors.failing, value)
+    isolated = circuit(Settings())
+    isolated.isolate()
+    found["resilience, isolated"] = _caught(pipeline(isolated).wrap(floors.failing))
+    return found
+
+
+def _patient(adapter: Adapter) -> Settings:
+    """A breaker that never opens; in a count window only counting in a row can be told so."""
+    kinds = [kind for kind in adapter.kinds if kind != "count"] or ["count"]
+    return Settings(kind=kinds[0], failures=_NEVER)
+
+
+def _failing_breakers(field: Field) -> dict[str, Contender]:
+    return {"raised and caught": floors.raised_and_caught} | {
+        name: _caught(adapter.breaker(_patient(adapter)).wrap(floors.failing))
+        for name, adapter in field.having("breaker")
+    }
+
+
+def _failing_retries(field: Field) -> dict[str, Contender]:
+    return {"the bare loop": floors.three_failing_attempts} | {
+        name: _caught(adapter.retry(floors.failing, Settings()))
+        for name, adapter in field.having("retry")
+    }
+
+
+def _failing_stacks(field: Field) -> dict[str, Contender]:
+    return {"the bare loop": floors.three_failing_attempts} | {
+        name: _caught(adapter.layers(floors.failing, _patient(adapter)))
+        for name, adapter in field.stacks()
+    }
+
+
+_OURS = OURS.name
+GROUPS = (
+    Group("floors", "Floors", lambda _: floors.on_asyncio()),
+    Group(
+        "breaker",
+        "Circuit breaker alone, the call succeeds at once",
+        _breakers,
+        ours=f"{_OURS}, {_KINDS['time']}",
+    ),
+    Group("retry", "Retry alone, the call succeeds at once", _retries, ours=_OURS),
+    Group("timeout", "Timeout alone, the call succeeds at once", _timeouts, ours=_OURS),
+    Group(
+        "layers",
+        "Retry, circuit breaker and timeout, the call succeeds at once",
+        _stacks,
+        ours=_OURS,
+        notes=(
+            "Each library's own way of composing the three; breakers count as they do by default.",
+        ),
+    ),
+    Group("layers_suspending", "The same, the call suspends once", _suspending_stacks, ours=_OURS),
+    Group("compositions", "Compositions of ours", _compositions),
+    Group("doors", "Doors of ours, Retry + CircuitBreaker + Timeout", _doors),
+    Group("listeners", "Listeners", _listeners),
+    Group(
+        "rejected",
+        "Rejected by an open circuit",
+        _rejections,
+        unit="raised and caught",
+        ours=_OURS,
+        notes=("The rejection is caught, as the error of the unit is.",),
+    ),
+    Group(
+        "failing",
+        "One failing call through a circuit breaker",
+        _failing_breakers,
+        unit="raised and caught",
+        ours=_OURS,
+    ),
+    Group(
+        "failing_retry",
+        "Three failing attempts of a retry, no wait",
+        _failing_retries,
+        unit="the bare loop",
+        ours=_OURS,
+    ),
+    Group(
+        "failing_layers",
+        "Three failing attempts through all three layers, no wait",
+        _failing_stacks,
+        unit="the bare loop",
+        ours=_OURS,
+    ),
+)
+
+
+async def trio_fail_after(value: int) -> int:
+    with trio.fail_after(5):
+        return await floors.callee(value)
+
+
+async def trio_scope(value: int) -> int:
+    with trio.CancelScope(deadline=trio.current_time() + 5):
+        return await floors.callee(value)
+
+
+def _on_trio(field: Field) -> dict[str, Contender]:
+    found = _units() | {
+        "trio.CancelScope with a deadline": trio_scope,
+        "trio.fail_after": trio_fail_after,
+        "anyio.fail_after": floors.anyio_fail_after,
+    }
+    for name, adapter in field.having("timeout"):
+        if adapter.on_trio:
+            found[f"{name}, timeout"] = adapter.timeout(floors.callee, Settings())
+            found[f"{name}, three layers"] = adapter.layers(floors.callee, _default(adapter))
+    return found
+
+
+_TRIO = Group(
+    "trio",
+    "On trio, the call succeeds at once",
+    _on_trio,
+    ours=f"{_OURS}, three layers",
+    notes=("Of the rivals with a timeout, nopanic alone runs on trio.",),
+)
+
+
+async def _table(group: Group, options: Options) -> Table:
+    options.say(f"cost: {group.name}")
+    contenders = group.contenders(options.field)
+    if asyncio.iscoroutine(contenders):
+        contenders = await contenders
+    rounds, calls = (7, 300) if options.quick else (41, 4000)
+    rows = await measure(contenders, rounds=rounds, calls=calls, unit=group.unit)
+    return cost_table(
+        group.name, group.title, rows, unit=group.unit, ours=group.ours, notes=group.notes
+    )
+
+
+async def _asyncio_tables(options: Options) -> list[Table]:
+    return [await _table(group, options) for group in GROUPS]
+
+
+def run(options: Options) -> list[Table]:
+    """The tables of asyncio, the one of trio, and the instruction counts if they were asked for."""
+    tables = asyncio.run(_asyncio_tables(options))
+    tables.append(trio.run(_table, _TRIO, options))
+    if options.instructions:
+        tables.append(instructions.table(options))
+    return tables
