@@ -99,9 +99,9 @@ class Call(_Seldom):
 
     def park(self, permit: Parked, entered_before: int) -> None:
         """Leave a permit for whoever finds out why the call was cancelled."""
-        if self.parked is None:
-            self._leave([])
-        self.parked.append((permit, self.entered > entered_before))
+        parked: list[tuple[Parked, bool]] = self.parked or []
+        parked.append((permit, self.entered > entered_before))
+        self._leave(parked)
 
     def settle_parked(self, *, cut: bool) -> None:
         """Settle what a cancellation parked: our own deadline *cut* the call, or the caller left."""

@@ -79,7 +79,7 @@ def _seconds(rng: random.Random, low: float, high: float) -> float:
     return round(rng.uniform(low, high), 4)
 
 
-def _wait(  # noqa: PLR0911 - a strategy each
+def _wait(
     rng: random.Random, chance: Chance, count: int, cap: float
 ) -> tuple[Any, list[Draw]]:
     """A wait strategy, and what it does after each of *count* attempts."""
