@@ -174,7 +174,7 @@ class Circuit:
             self.last_failure, self.last_text = error, text
         if isinstance(generation, Closed):
             self._settle_closed(generation, ticket, verdict, now, ran)
-        elif isinstance(generation, HalfOpen):
+        else:
             if verdict is Verdict.SUCCESS:
                 self.totals.successes += 1
             if generation is self.current:

@@ -134,9 +134,9 @@ class Ticket:
     __slots__ = ("generation", "overdue", "owner", "settled", "started")
 
     def __init__(
-        self, generation: Generation | None, started: float, owner: Hashable | None = None
+        self, generation: Closed | HalfOpen | None, started: float, owner: Hashable | None = None
     ) -> None:
-        self.generation: Generation | None = generation
+        self.generation: Closed | HalfOpen | None = generation
         self.started: float = started
         self.owner: Hashable | None = owner
         self.settled: bool = False

@@ -97,7 +97,7 @@ class Core:
         """The rejection that a call would meet now; None where it may pass, or only asking would tell."""
         current = self.circuit.current
         if isinstance(current, Open):
-            return self.rejection(Refusal(current.state, max(0.0, current.until - self.now())))
+            return self.rejection(Refusal(current.state, current.remaining(self.now())))
         if current.state is CircuitState.ISOLATED:
             return self.rejection(Refusal(current.state, None))
         return None

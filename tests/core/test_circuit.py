@@ -180,3 +180,39 @@ def test_an_overdue_call_is_judged_before_the_success_that_finds_it(circuit_of):
     circuit.admit(0.0)
     circuit.settle(finder, SUCCESS, 5.0)
     assert (CLOSED, Counts(2, 1)) == (circuit.current.state, circuit.counts(5.0)[0])
+
+
+def test_a_transition_that_another_thread_makes_is_left_to_it(circuit_of):
+    """
+    Laws 14 and 15: one makes the move out of a generation; who comes meanwhile draws no break and counts nothing.
+    """
+    drawn = []
+    circuit = circuit_of(break_after=lambda number: drawn.append(number) or 10.0)
+    token = circuit.current.turn.pop()
+    circuit.settle(circuit.admit(0.0), FAILURE, 0.0)
+    assert ([], CLOSED, 0) == (drawn, circuit.current.state, circuit.totals.openings)
+    circuit.current.turn.append(token)
+    opened(circuit)
+    assert ([1], OPEN, 1) == (drawn, circuit.current.state, circuit.totals.openings)
+
+
+def test_a_break_that_trips_its_own_circuit_opens_it_once(circuit_of):
+    """
+    Law 14: the user's function runs before the move, and may have made it when it returns.
+    """
+    heard, deep = [], []
+
+    def breaks(number):
+        if not deep:
+            deep.append(1)
+            opened(circuit)
+        return 10.0 * number
+
+    circuit = circuit_of(announce=lambda moved: heard.append(moved.new), break_after=breaks)
+    opened(circuit)
+    assert ([OPEN], 2, 1, 10.0) == (
+        heard,
+        circuit.current.number,
+        circuit.totals.openings,
+        circuit.retry_after(0.0),
+    )

@@ -252,3 +252,43 @@ def test_start_gives_every_generation_a_window_of_its_own():
     assert (1.0, 1.5) == (one.edge, other.edge)
     assert (1, 0) == (one.read(tally, 0.0).hits, other.read(Numbers(), 0.5).hits)
     assert TimeWindow(10.0, 10) == description
+
+
+@pytest.mark.parametrize(
+    ("begin", "seconds", "buckets", "number", "now"),
+    [
+        (123.456, 0.7, 1, 1040, 851.4559999999999),
+        (123.456, 3.3, 3, 1511, 1785.5559999999996),
+        (123.456, 3.3, 10, 1033, 464.34599999999995),
+    ],
+)
+def test_a_division_that_rounds_up_does_not_open_a_bucket_early(
+    *, begin, seconds, buckets, number, now
+):
+    """
+    Law 19, H34: a moment before an edge the quotient is that edge already; the edge itself decides.
+    """
+    width = seconds / buckets
+    assert now < begin + number * width
+    assert number == int((now - begin) / width)
+    tally = Numbers()
+    span = TimeWindow(seconds, buckets).start(begin)
+    span.roll(tally, now)
+    assert begin + number * width == span.edge
+    span.roll(tally, span.edge)
+    assert begin + (number + 1) * width == span.edge
+
+
+def test_a_window_that_another_thread_rolls_is_left_to_it():
+    """
+    Law 15: one rolls, and who comes meanwhile neither waits nor rolls a second time.
+    """
+    tally = Numbers()
+    span = TimeWindow(10.0, 10).start(0.0)
+    tally.others += 1
+    span.record(tally, 0.0, hit=True, success=False)
+    token = span._turn.pop()
+    span.roll(tally, 100.0)
+    assert (1.0, Counts(1, 1)) == (span.edge, span.read(tally, 100.0))
+    span._turn.append(token)
+    assert Counts(0, 0) == span.read(tally, 100.0)

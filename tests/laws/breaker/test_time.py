@@ -52,12 +52,16 @@ async def test_by_default_a_test_that_follows_the_loop_sees_the_breaks_end(backe
     Law 20: ``resilience.testing`` replaces the default while a test runs: the sleep that waits for a break ends it.
     """
     breaker = open_up(a_breaker(break_duration=2 * unit))
-    guarded = pipeline(breaker)
+    guarded, until = pipeline(breaker), breaker.snapshot().since + 2 * unit
     await anyio.sleep(1.5 * unit)
-    with pytest.raises(CircuitOpenError) as caught:
-        await guarded(Script(1))
-    assert 0.0 < caught.value.retry_after <= unit
-    await anyio.sleep(caught.value.retry_after)
+    outcome = await guarded.outcome(Script(1))
+    # Where time is real, the sleep may have been longer than it was asked to be.
+    if PROCESS_CLOCK.now() < until:
+        assert isinstance(outcome.error, CircuitOpenError)
+        assert 0.0 < outcome.error.retry_after <= 0.5 * unit
+    else:
+        assert "uvloop" == backend
+    await anyio.sleep(unit)
     assert 1 == await guarded(Script(1))
     assert CLOSED is breaker.state
 
