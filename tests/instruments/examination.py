@@ -1,0 +1,133 @@
+"""
+Every planted defect, and what finds it.
+
+A defect that nothing finds means that the instruments see less than they should.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator
+
+import attrs
+
+from resilience.core.circuit import Circuit
+from tests.instruments import cancellation, laws, model, threads
+from tests.instruments.defects import Defect, defects
+
+__all__ = ["DETECTORS", "Finding", "examine", "examine_all", "silent"]
+
+_PATIENCE = 20  # seconds a detector may take under a defect that makes it wait for ever
+
+
+def _model() -> str:
+    for world, shape in model.QUICK:
+        found = model.explore(shape, world, limit=5_000).verdict
+        if found:
+            return found
+    return ""
+
+
+_PLACES = cancellation.scenarios(
+    [
+        *((kind,) for kind in cancellation.KINDS),
+        ("Timeout", "CircuitBreaker (half-open)"),
+        ("Timeout (fires)", "Retry"),
+        ("Retry", "CircuitBreaker (half-open)"),
+        ("CircuitBreaker (watching)", "Timeout (fires)"),
+    ],
+    ["call", "stream(hold)"],
+)
+
+
+def _cancellation() -> str:
+    return cancellation.sweep(_PLACES, stop_at=1).verdict
+
+
+def _laws() -> str:
+    return ", ".join(laws.broken_laws())
+
+
+def _threads() -> str:
+    for measured in (
+        threads.measure(threads.admissions, Circuit, openings=10, asks=50),
+        threads.measure(threads.counts, Circuit, "a count window", calls=40),
+    ):
+        if measured.lost:
+            return measured.lost[0]
+    return ""
+
+
+DETECTORS: dict[str, Callable[[], str]] = {
+    "model check": _model,
+    "cancellation": _cancellation,
+    "laws": _laws,
+    "threads": _threads,
+}
+"""What each says of the code as it is: nothing, or what is wrong."""
+
+
+@attrs.define
+class Finding:
+    """What was found of one defect: by detector, in its words."""
+
+    defect: Defect
+    by: dict[str, str] = attrs.field(factory=dict)
+    seconds: float = 0.0
+
+
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    """Interrupt a detector that waits for ever, where that can be done: in the main thread of a Unix."""
+    if (
+        not hasattr(signal, "setitimer")
+        or threading.current_thread() is not threading.main_thread()
+    ):
+        yield
+        return
+
+    def interrupt(_: int, __: types.FrameType | None) -> None:
+        raise TimeoutError(f"no end within {_PATIENCE} s")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _asked(detector: Callable[[], str]) -> str:
+    try:
+        with _patience():
+            return detector()
+    except Exception as error:  # noqa: BLE001 - a defect may break anything, and that is a finding
+        return f"{type(error).__name__}: {error}"
+
+
+def examine(defect: Defect) -> Finding:
+    """Plant *defect* and ask all detectors."""
+    began = time.perf_counter()
+    finding = Finding(defect)
+    with defect.planted():
+        for name, detector in DETECTORS.items():
+            said = _asked(detector)
+            if said:
+                finding.by[name] = said
+    finding.seconds = time.perf_counter() - began
+    return finding
+
+
+def examine_all() -> Iterator[Finding]:
+    """All defects, one after the other."""
+    return map(examine, defects())
+
+
+def silent() -> dict[str, str]:
+    """What the detectors say of the code without a defect; nothing, or they prove nothing."""
+    return {name: said for name, detector in DETECTORS.items() if (said := _asked(detector))}

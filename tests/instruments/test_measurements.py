@@ -1,0 +1,97 @@
+"""
+Law 15 measured: eight threads with eight loops each, on asyncio and trio, and each control loses in the same harness.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from resilience.core.circuit import Circuit
+from tests.instruments import bytecode
+from tests.instruments.__main__ import bytecode_table, threads_table
+from tests.instruments.threads import (
+    CIRCUITS,
+    CONTROLS,
+    LANES,
+    CheckThenAct,
+    Outcome,
+    ReadThenWrite,
+    admissions,
+    counts,
+    measure,
+    storm,
+)
+
+_OUTCOMES: list[Outcome] = []
+
+
+def _lost(outcome: Outcome) -> list[str]:
+    _OUTCOMES.append(outcome)
+    return outcome.lost
+
+
+@pytest.mark.parametrize("kind", CIRCUITS)
+def test_of_thousands_who_race_exactly_the_probes_are_admitted(kind: type[Circuit]) -> None:
+    """
+    Laws 11 and 15, G14: at each of many openings, and it opens once for each.
+    """
+    assert [] == _lost(measure(admissions, kind))
+
+
+@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("kind", CIRCUITS)
+def test_eight_threads_with_eight_loops_each_lose_no_count(kind: type[Circuit], lane: str) -> None:
+    """
+    Laws 9 and 15: every success, failure, ignored and cancelled call of 64 loops is counted once.
+    """
+    assert [] == _lost(measure(counts, kind, lane))
+
+
+@pytest.mark.parametrize("kind", CIRCUITS)
+def test_a_storm_leaves_nothing_behind(kind: type[Circuit]) -> None:
+    """
+    Laws 8, 9, 11, 14 and 15: late and second settles, resets, isolations, readers and new pipelines, all at once.
+    """
+    assert [] == _lost(measure(storm, kind))
+
+
+def test_a_look_before_the_step_admits_too_many() -> None:
+    """
+    H38: the control of the race for the probes.
+    """
+    assert _lost(measure(admissions, CheckThenAct))
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_a_call_between_read_and_write_loses_counts(lane: str) -> None:
+    """
+    Trap 6: the control of the counts.
+    """
+    assert _lost(measure(counts, ReadThenWrite, lane))
+
+
+@pytest.mark.parametrize("kind", CONTROLS)
+def test_a_storm_finds_what_is_unprotected(kind: type[Circuit]) -> None:
+    """
+    Law 15: the controls of the storm.
+    """
+    assert _lost(measure(storm, kind))
+    threads_table(_OUTCOMES)
+
+
+def test_no_shared_line_can_be_interrupted() -> None:
+    """
+    Law 15: between the read and the write of each `+=`, found in the source, the running Python switches no threads.
+    """
+    lines = bytecode.module_lines()
+    bytecode_table(lines)
+    assert [] == [line for line in lines if line.switches]
+    assert set(bytecode.DOCUMENTED) <= {line.target.rpartition(".")[2] for line in lines}
+    assert [] == bytecode.hidden_calls()
+
+
+def test_lines_that_can_be_interrupted_are_told() -> None:
+    """
+    Law 15: the control; a call, a loop and an await between read and write are seen.
+    """
+    assert [True, True, True] == [bool(line.switches) for line in bytecode.controls()]
