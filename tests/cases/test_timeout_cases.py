@@ -177,10 +177,14 @@ async def test_to_010_the_outer_timeout_ends_the_retries(backend, unit):
     assert 5.5 * unit == error.seconds
     assert about(5.5 * unit, backend) == took
     assert [unit, 5.5 * unit] == sorted({event.seconds for event in recorder})
-    assert (6, 5.5 * unit) == (len(recorder), recorder.events[-1].seconds)
+    assert 5.5 * unit == recorder.events[-1].seconds
     calls = script.calls
+    assert len(recorder) == calls
+    assert calls == 6 or (
+        backend == "uvloop" and 4 <= calls < 6
+    )  # where time is real it may be late
     await anyio.sleep(2 * unit)
-    assert 6 == calls == script.calls
+    assert calls == script.calls
 
 
 async def test_to_011_an_outer_timeout_during_a_retry_delay(backend, unit):

@@ -491,7 +491,7 @@ async def _finished(gate):
 )
 @pytest.mark.parametrize("place", ["inside", "around"])
 @pytest.mark.filterwarnings("ignore::resilience.PipelineWarning")
-async def test_our_deadline_is_a_failure_before_on_is_asked(  # noqa: PLR0917 - cases and fixtures
+async def test_our_deadline_is_a_failure_before_on_is_asked(
     backend, unit, on, ignore, expected, place
 ):
     """

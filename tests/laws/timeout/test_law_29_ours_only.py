@@ -244,9 +244,7 @@ async def test_task_cancel_in_the_tick_of_our_deadline_wins(backend, unit, first
 
 @pytest.mark.parametrize("first", ["ours", "theirs"])
 @pytest.mark.parametrize("kind", ["move_on_after", "cancel", "asyncio.timeout"])
-async def test_an_outer_scope_in_the_tick_of_our_deadline_loses_nothing(  # noqa: C901 - a case each
-    backend, kind, first
-):
+async def test_an_outer_scope_in_the_tick_of_our_deadline_loses_nothing(backend, kind, first):
     """
     Whoever fires first, the call ends then, no cancellation escapes its scope, and nothing is left pending (H15).
     """

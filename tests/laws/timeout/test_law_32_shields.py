@@ -228,9 +228,9 @@ async def by_hand(unit):
 @way
 async def raised_later(unit):
     with anyio.CancelScope() as scope:
-        await anyio.sleep(unit / 2)
+        await anyio.sleep(unit / 4)
         scope.shield = True
-        await anyio.sleep(3 * unit / 2)
+        await anyio.sleep(7 * unit / 4)
 
 
 async def items(unit):
@@ -282,10 +282,10 @@ async def in_another_guard(unit):
 @way
 async def cleaning_up(unit):
     try:
-        await Script(Wait(unit / 2, OSError))()
+        await Script(Wait(unit / 4, OSError))()
     except OSError:
         with shield():
-            await anyio.sleep(3 * unit / 2)
+            await anyio.sleep(7 * unit / 4)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
