@@ -183,7 +183,7 @@ def test_what_is_least_is_enough(kind):
         [1.0],
         1j,
         False,
-        object(),
+        ...,
     ],
     ids=repr,
 )
