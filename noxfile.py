@@ -143,6 +143,6 @@ def bench(session: nox.Session) -> None:
     """
     The cost table of each Python, written to benchmarks/results/. Not a check: it wants a quiet machine.
     """
-    session.install("-e", ".[trio]")
+    session.install("-e", ".[trio]", *group("bench"))
     target = f"benchmarks/results/{session.python}.md"
-    session.run("python", "-m", "benchmarks", "--markdown", target, *session.posargs)
+    session.run("python", "-m", "benchmarks", "cost", "--markdown", target, *session.posargs)
