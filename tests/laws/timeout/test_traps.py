@@ -400,6 +400,22 @@ async def test_a_hundred_thousand_calls_leave_one_timer(backend):
     assert before + 1 == len(live)
 
 
+def test_loops_that_take_turns_have_one_timer_each():
+    """
+    TO-014: two loops in one thread, one call here and one there: each keeps its wheel while the other runs.
+    """
+    guarded = Timeout(60).wrap(Script(42).__call__)
+    loops = [VirtualEventLoop(), VirtualEventLoop()]
+    for _ in range(100):
+        for loop in loops:
+            assert 42 == loop.run_until_complete(guarded())
+    timers = [sum(not handle.cancelled() for handle in loop._scheduled) for loop in loops]
+    for loop in loops:
+        loop.close()
+
+    assert [1, 1] == timers
+
+
 async def test_a_burst_of_deadlines_in_one_tick(backend, unit):
     """
     A thousand calls fall due together: all are cut then, and each once.
