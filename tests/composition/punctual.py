@@ -1,10 +1,10 @@
 """
 Tests whose story is told in seconds, on a loop whose seconds are real.
 
-uvloop cannot be given a clock that jumps, so a machine that is busy with something else may wake a test so late that
-the story is another one: a wait of one unit ends after a deadline of two. Such a run says nothing about the code. So
-the loop is watched while a test runs there; if it fails *and* the loop was late, the test is told again, a few times.
-A failure of a loop that kept its time stands at once.
+uvloop cannot be given a clock that jumps, so a machine that is busy with something else may wake a test so
+late that the story is another one: a wait of one unit ends after a deadline of two. Such a run says nothing
+about the code. So the loop is watched while a test runs there; if it fails *and* the loop was late, the test
+is told again, a few times. A failure of a loop that kept its time stands at once.
 """
 
 import asyncio
