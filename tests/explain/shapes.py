@@ -79,9 +79,7 @@ def _seconds(rng: random.Random, low: float, high: float) -> float:
     return round(rng.uniform(low, high), 4)
 
 
-def _wait(
-    rng: random.Random, chance: Chance, count: int, cap: float
-) -> tuple[Any, list[Draw]]:
+def _wait(rng: random.Random, chance: Chance, count: int, cap: float) -> tuple[Any, list[Draw]]:
     """A wait strategy, and what it does after each of *count* attempts."""
     kind = rng.choice(
         ["none", "fixed", "exponential", "random", "full", "chain", "sum", "jitter", "grow"]
