@@ -1,5 +1,5 @@
 """
-The instruments by hand, with their tables: ``python -m tests.instruments [model|points|cancellation|defects|threads]``.
+The instruments by hand, with their tables: ``python -m tests.instruments [model|points|cancellation|faults|threads]``.
 
 ``points --write`` renews the list of points at which a call can be cancelled.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from resilience.events import LOGGER
 from tests.instruments import bytecode, cancellation, examination, model, threads
-from tests.instruments.defects import defects
+from tests.instruments.faults import faults
 
 Row = tuple[object, ...]
 
@@ -63,15 +63,15 @@ def cancellation_table(report: cancellation.Report) -> None:
     )
 
 
-def defects_table(findings: list[examination.Finding]) -> None:
+def faults_table(findings: list[examination.Finding]) -> None:
     rows: list[Row] = [
-        (each.defect.name, each.defect.of, ", ".join(_finders(each)) or "NOTHING")
+        (each.fault.name, each.fault.of, ", ".join(_finders(each)) or "NOTHING")
         for each in findings
     ]
-    observed = sum(each.defect.observed for each in findings)
+    observed = sum(each.fault.observed for each in findings)
     show(
-        f"Planted defects: {len(findings)}, {observed} of them observed in rivals",
-        ("defect", "of", "found by"),
+        f"Planted faults: {len(findings)}, {observed} of them observed in rivals",
+        ("fault", "of", "found by"),
         rows,
     )
 
@@ -122,9 +122,9 @@ def run_cancellation(*, write: bool = False) -> bool:
     return not report.wrong and text == kept
 
 
-def run_defects() -> bool:
-    findings = [examination.examine(defect) for defect in defects()]
-    defects_table(findings)
+def run_faults() -> bool:
+    findings = [examination.examine(fault) for fault in faults()]
+    faults_table(findings)
     return all(each.by for each in findings)
 
 
@@ -141,7 +141,7 @@ RUNS: dict[str, Callable[[], bool]] = {
     "model": run_model,
     "cancellation": run_cancellation,
     "threads": run_threads,
-    "defects": run_defects,
+    "faults": run_faults,
 }
 
 

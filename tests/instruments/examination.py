@@ -1,7 +1,7 @@
 """
-Every planted defect, and what finds it.
+Every planted fault, and what finds it.
 
-A defect that nothing finds means that the instruments see less than they should.
+A fault that nothing finds means that the instruments see less than they should.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import attrs
 
 from resilience.core.circuit import Circuit
 from tests.instruments import cancellation, laws, model, threads
-from tests.instruments.defects import Defect, defects
+from tests.instruments.faults import Fault, faults
 
 __all__ = ["DETECTORS", "Finding", "examine", "examine_all", "silent"]
 
-_PATIENCE = 20  # seconds a detector may take under a defect that makes it wait for ever
+_PATIENCE = 20  # seconds a detector may take under a fault that makes it wait for ever
 
 
 def _model() -> str:
@@ -73,9 +73,9 @@ DETECTORS: dict[str, Callable[[], str]] = {
 
 @attrs.define
 class Finding:
-    """What was found of one defect: by detector, in its words."""
+    """What was found of one fault: by detector, in its words."""
 
-    defect: Defect
+    fault: Fault
     by: dict[str, str] = attrs.field(factory=dict)
     seconds: float = 0.0
 
@@ -106,15 +106,15 @@ def _asked(detector: Callable[[], str]) -> str:
     try:
         with _patience():
             return detector()
-    except Exception as error:  # noqa: BLE001 - a defect may break anything, and that is a finding
+    except Exception as error:  # noqa: BLE001 - a fault may break anything, and that is a finding
         return f"{type(error).__name__}: {error}"
 
 
-def examine(defect: Defect) -> Finding:
-    """Plant *defect* and ask all detectors."""
+def examine(fault: Fault) -> Finding:
+    """Plant *fault* and ask all detectors."""
     began = time.perf_counter()
-    finding = Finding(defect)
-    with defect.planted():
+    finding = Finding(fault)
+    with fault.planted():
         for name, detector in DETECTORS.items():
             said = _asked(detector)
             if said:
@@ -124,10 +124,10 @@ def examine(defect: Defect) -> Finding:
 
 
 def examine_all() -> Iterator[Finding]:
-    """All defects, one after the other."""
-    return map(examine, defects())
+    """All faults, one after the other."""
+    return map(examine, faults())
 
 
 def silent() -> dict[str, str]:
-    """What the detectors say of the code without a defect; nothing, or they prove nothing."""
+    """What the detectors say of the code without a fault; nothing, or they prove nothing."""
     return {name: said for name, detector in DETECTORS.items() if (said := _asked(detector))}

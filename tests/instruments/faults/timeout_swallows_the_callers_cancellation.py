@@ -1,0 +1,16 @@
+"""
+The caller leaves as the deadline fires, and gets a timeout in the place of its cancellation.
+"""
+
+from __future__ import annotations
+
+from tests.instruments.faults import Edit
+
+HAZARD = "T3, asyncio.timeout(0)"
+EDITS = (
+    Edit(
+        "policies.timeout:_linked",
+        "or _uncancel(task, cancelling) > cancelling - untold",
+        "or (_uncancel(task, cancelling) and False)",
+    ),
+)

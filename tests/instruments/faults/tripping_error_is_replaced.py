@@ -1,0 +1,20 @@
+"""
+The error of the call that opens the circuit is replaced by CircuitOpenError.
+"""
+
+from __future__ import annotations
+
+from tests.instruments.faults import Edit
+
+RIVALS = "aiobreaker"
+EDITS = (
+    Edit(
+        "policies.circuit_breaker:_linked",
+        ("core.settle_by_error(Ticket(generation, clock.now()), error)\n            raise"),
+        (
+            "core.settle_by_error(Ticket(generation, clock.now()), error)\n"
+            "            core.admit()\n"
+            "            raise"
+        ),
+    ),
+)
