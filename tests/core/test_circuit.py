@@ -216,3 +216,28 @@ def test_a_break_that_trips_its_own_circuit_opens_it_once(circuit_of):
         circuit.totals.openings,
         circuit.retry_after(0.0),
     )
+
+
+def test_an_observing_circuit_tells_each_crossing_once(circuit_of):
+    """
+    Law 14, MAN-006: not each failure beyond it; and again when the condition has been false in between.
+    """
+    told = []
+    circuit = circuit_of(
+        trip=FailureRate(0.5, CountWindow(4), 2), crossed=lambda *seen: told.append(seen)
+    )
+    circuit.observe(0.0)
+    for verdict in (
+        SUCCESS,
+        FAILURE,
+        FAILURE,
+        FAILURE,
+        SUCCESS,
+        SUCCESS,
+        SUCCESS,
+        FAILURE,
+        FAILURE,
+    ):
+        circuit.settle(circuit.admit(0.0), verdict, 0.0, "OSError")
+    assert [(Counts(2, 1), 0, "OSError", 0.0), (Counts(4, 2), 0, "OSError", 0.0)] == told
+    assert (CircuitState.OBSERVING, 0) == (circuit.current.state, circuit.totals.openings)
