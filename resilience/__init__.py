@@ -12,14 +12,17 @@ from resilience.core.trips import ConsecutiveFailures, FailureRate, SlowRate
 from resilience.core.windows import CountWindow, TimeWindow
 from resilience.doors import Failure, Outcome, Policy, Success
 from resilience.errors import (
+    BulkheadFullError,
     CircuitIsolatedError,
     CircuitOpenError,
     ConfigurationError,
     DeadlineExpiredError,
     PipelineWarning,
+    RateLimitedError,
     RejectedError,
     ResilienceError,
     ResilienceWarning,
+    ThrottledError,
     TimeoutExceededError,
 )
 from resilience.pipeline import Pipeline
@@ -28,6 +31,7 @@ from resilience.policies.retry import Retry
 from resilience.policies.timeout import Timeout
 
 __all__ = [
+    "BulkheadFullError",
     "Call",
     "CircuitBreaker",
     "CircuitIsolatedError",
@@ -49,12 +53,14 @@ __all__ = [
     "Pipeline",
     "PipelineWarning",
     "Policy",
+    "RateLimitedError",
     "RejectedError",
     "ResilienceError",
     "ResilienceWarning",
     "Retry",
     "SlowRate",
     "Success",
+    "ThrottledError",
     "TimeWindow",
     "Timeout",
     "TimeoutExceededError",

@@ -5,6 +5,9 @@ Every error this package raises, and nothing else, so that one ``except`` line c
     ├─ RejectedError              the call never ran
     │  ├─ CircuitOpenError
     │  │  └─ CircuitIsolatedError
+    │  ├─ BulkheadFullError       every place, and every place in the queue, was taken
+    │  ├─ RateLimitedError        the rate was used up
+    │  ├─ ThrottledError          a limit that adapts to what the dependency can do
     │  └─ DeadlineExpiredError    its deadline had passed before it could start
     ├─ TimeoutExceededError       the call ran and was cut off; also a builtin TimeoutError
     └─ ConfigurationError         also a ValueError
@@ -17,14 +20,17 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "BulkheadFullError",
     "CircuitIsolatedError",
     "CircuitOpenError",
     "ConfigurationError",
     "DeadlineExpiredError",
     "PipelineWarning",
+    "RateLimitedError",
     "RejectedError",
     "ResilienceError",
     "ResilienceWarning",
+    "ThrottledError",
     "TimeoutExceededError",
     "brief",
 ]
@@ -74,7 +80,8 @@ class RejectedError(ResilienceError):
     Attributes:
         policy: What rejected it, as it is written, such as ``CircuitBreaker('catalogue')``.
         retry_after: Seconds until another try makes sense, or None where nobody knows.
-        reason: A word for metrics: ``circuit_open``, ``circuit_isolated``, ``deadline``, ``rejected``.
+        reason: A word for metrics: ``circuit_open``, ``circuit_isolated``, ``bulkhead_full``, ``rate_limited``,
+            ``throttled``, ``deadline``, ``rejected``.
     """
 
     reason: str = "rejected"
@@ -141,6 +148,33 @@ class CircuitIsolatedError(CircuitOpenError):
 
     def __init__(self, breaker: str = "", *, last_failure: str | None = None) -> None:
         super().__init__(breaker, state="ISOLATED", last_failure=last_failure)
+
+
+class BulkheadFullError(RejectedError):
+    """Every place was taken, and the queue was full or the wait would have been too long; the call never ran."""
+
+    reason = "bulkhead_full"
+
+    def _text(self) -> str:
+        return f"{self.policy or 'bulkhead'} is full{_wait_hint(self.retry_after)}"
+
+
+class RateLimitedError(RejectedError):
+    """The rate was used up; ``retry_after`` is exact, and nothing was reserved. The call never ran."""
+
+    reason = "rate_limited"
+
+    def _text(self) -> str:
+        return f"{self.policy or 'rate limit'} is used up{_wait_hint(self.retry_after)}"
+
+
+class ThrottledError(RejectedError):
+    """A limit that adapts to what the dependency can take turned the call away; it never ran."""
+
+    reason = "throttled"
+
+    def _text(self) -> str:
+        return f"throttled by {self.policy or 'an adaptive limit'}{_wait_hint(self.retry_after)}"
 
 
 class DeadlineExpiredError(RejectedError):
