@@ -37,7 +37,7 @@ from resilience.bounds import Around, Inner
 from resilience.call import Call, Step, invoke, new_call
 from resilience.clock import PROCESS_CLOCK
 from resilience.errors import RejectedError
-from resilience.events import Hub
+from resilience.events import EVERYWHERE, AttemptFinished, CallFinished, Hub, Listener
 from resilience.modes import MODES
 from resilience.refusals import (
     is_bare_decorator,
@@ -48,6 +48,7 @@ from resilience.refusals import (
     require_function,
 )
 from resilience.validation import spelled
+from resilience.watch import call_told, entries_told
 
 __all__ = ["Failure", "Guard", "Outcome", "Policy", "Stream", "Success"]
 
@@ -117,8 +118,9 @@ Outcome: TypeAlias = Success[T] | Failure
 class Guard:
     """What can be awaited around a call: a `Pipeline`, or a `Policy` on its own as the pipeline of one."""
 
-    __slots__ = ("_step",)
+    __slots__ = ("_label", "_step")
 
+    _label: str
     _step: Step
 
     @abstractmethod
@@ -128,6 +130,31 @@ class Guard:
     @property
     def _key(self) -> Any:
         return None
+
+    @property
+    def _told_as(self) -> tuple[str | None, str]:
+        """The pipeline's name and how the guard is written, for events."""
+        try:
+            return None, self._label
+        except AttributeError:
+            object.__setattr__(self, "_label", repr(self))
+            return None, self._label
+
+    @property
+    def _own_listeners(self) -> tuple[Listener, ...]:
+        return ()
+
+    def _watched(self, step: Step, call: Call) -> Step:
+        """The step while somebody listens to the calls or attempts of the whole process."""
+        own = self._own_listeners
+        told_as = self._told_as
+        attempts, calls = (
+            [each for each in EVERYWHERE.listeners(kind) if each not in own]
+            for kind in (AttemptFinished, CallFinished)
+        )
+        if attempts:
+            call.fn = entries_told(call, attempts, *told_as)
+        return call_told(step, calls, *told_as) if calls else step
 
     def _linked(self) -> Step:
         try:
@@ -158,7 +185,7 @@ class Guard:
         require_function(fn)
         if not args and not kwargs and is_bare_decorator(fn):
             raise TypeError(f"use @p.wrap, not @p: a pipeline called with {fn.__name__} runs it")
-        return _run(self._linked(), self._new_call(fn, args, kwargs))
+        return _run(self._linked(), self._new_call(fn, args, kwargs), self)
 
     def wrap(self, fn: Callable[P, Awaitable[T]], /) -> Callable[P, Coroutine[Any, Any, T]]:
         """
@@ -169,6 +196,7 @@ class Guard:
                 it), or a plain function of which nobody can tell that it returns an awaitable.
         """
         refuse_what_cannot_be_wrapped(fn)
+        guard = self
         step = self._linked()
         key = self._key
 
@@ -183,8 +211,8 @@ class Guard:
             call.until = inf
             if key is not None:
                 call.key_of = key
-            if MODES.in_use and MODES.disabled():
-                return await invoke(call)  # type: ignore[no-any-return]
+            if MODES.in_use:
+                return await _switched(step, call, guard)  # type: ignore[no-any-return]
             try:
                 return await step(call)  # type: ignore[no-any-return]
             except BaseException:
@@ -217,7 +245,7 @@ class Guard:
         async def guarded(*args: Any, **kwargs: Any) -> Any:
             call = guard._new_call(fn, args, kwargs)
             call.fn = lambda *a, **k: fn(*a[:place], call, *a[place:], **k)
-            return await _run(guard._linked(), call)
+            return await _run(guard._linked(), call, guard)
 
         guarded.__signature__ = signature  # type: ignore[attr-defined]
         return guarded
@@ -277,7 +305,7 @@ class Guard:
         call = self._new_call(fn, args, kwargs)
         started = PROCESS_CLOCK.now()
         try:
-            value = await _run(self._linked(), call)
+            value = await _run(self._linked(), call, self)
         except Exception as error:  # noqa: BLE001 - the outcome is the answer
             return Failure(
                 error=error,
@@ -320,9 +348,23 @@ class Policy(Guard):
         return self.link(invoke, Hub(None))
 
 
-async def _run(step: Step, call: Call) -> Any:
-    if MODES.in_use and MODES.disabled():
+async def _run(step: Step, call: Call, guard: Guard) -> Any:
+    if MODES.in_use:
+        return await _switched(step, call, guard)
+    try:
+        return await step(call)
+    except BaseException:
+        if call.parked is not None:
+            call.settle_parked(cut=False)
+        raise
+
+
+async def _switched(step: Step, call: Call, guard: Guard) -> Any:
+    """While a test has switched something, or somebody listens to every call."""
+    if MODES.disabled():
         return await invoke(call)
+    if EVERYWHERE.per_call:
+        step = guard._watched(step, call)  # noqa: SLF001 - our own class
     try:
         return await step(call)
     except BaseException:
@@ -355,7 +397,7 @@ class _Opening(AbstractAsyncContextManager[Any]):
     async def __aenter__(self) -> Any:
         call = self._guard._new_call(self._enter, self._args, self._kwargs)  # noqa: SLF001
         try:
-            return await _run(self._guard._linked(), call)  # noqa: SLF001
+            return await _run(self._guard._linked(), call, self._guard)  # noqa: SLF001
         except BaseException as error:
             await self._leave(type(error), error, error.__traceback__)
             raise
@@ -403,7 +445,7 @@ class Stream(AsyncIterator[T]):
         if self._hold:
             self._call.held = []
         try:
-            await _run(self._guard._linked(), self._call)  # noqa: SLF001
+            await _run(self._guard._linked(), self._call, self._guard)  # noqa: SLF001
         except BaseException as error:
             self._settle(error)
             await self._close()

@@ -5,23 +5,35 @@ An event never carries arguments, results or an error: of an error only its type
 asked for it. It is made only if somebody listens, after the thing it tells of has happened, and a listener that raises
 changes nothing: it is logged once, with its name.
 
-Listening costs on the paths that already failed. Per-call events (`CallFinished`) are the exception: a pipeline whose
-listeners want them is built with one step more, and no other pipeline is.
+Listening costs on the paths that already failed. Per-call events (`CallFinished`, `AttemptFinished`) are the
+exception: a pipeline whose listeners want them is built with one step more, and no other pipeline is.
+
+Who listens to the whole process (`listen`) reaches pipelines built and functions wrapped before. The rare events look
+the listeners up when they are made; for the per-call ones the doors take another way in while somebody listens, behind
+a look at `MODES` that every call takes anyway. So what nobody listens to pays nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, final, runtime_checkable
+from types import TracebackType
+from typing import Any, Protocol, Self, final, runtime_checkable
+from weakref import WeakSet
 
 import attrs
 
 from resilience.errors import RejectedError
+from resilience.modes import MODES
+from resilience.validation import check, is_function, one_of
 
 __all__ = [
+    "EVERYWHERE",
+    "LISTENER",
     "LOGGER",
+    "AttemptFinished",
     "CallFinished",
     "CallRejected",
     "CircuitStateChanged",
@@ -31,9 +43,13 @@ __all__ = [
     "Listener",
     "RetryScheduled",
     "RetryStopped",
+    "Subscription",
     "TimedOut",
     "error_text_of",
     "hook_failed",
+    "listen",
+    "outcome_of",
+    "publish",
 ]
 
 LOGGER = logging.getLogger("resilience")
@@ -177,13 +193,40 @@ class CallFinished(Event):
     error: str | None
 
 
+@attrs.frozen(kw_only=True)
+class AttemptFinished(Event):
+    """
+    The callee was entered and has ended; told by the pipeline at whose door the call came in.
+
+    Attributes:
+        attempt: Its number, from 1.
+        outcome: ``success``, ``failure``, ``rejected`` or ``cancelled``, as it left the callee.
+        elapsed: Seconds it ran.
+        error: Type name of what was raised, or None.
+    """
+
+    attempt: int
+    outcome: str
+    elapsed: float
+    error: str | None
+
+
+def outcome_of(error: BaseException | None) -> str:
+    """The word of `CallFinished.outcome` for what a call raised."""
+    if error is None:
+        return "success"
+    if isinstance(error, RejectedError):
+        return "rejected"
+    return "failure" if isinstance(error, Exception) else "cancelled"
+
+
 @runtime_checkable
 class Listener(Protocol):
     """
     Called with each event, synchronously, in the task and thread in which it happened; it must not block.
 
     A listener may carry ``listens_to``, a tuple of event classes; without it a listener hears all of them, the per-call
-    `CallFinished` included.
+    `CallFinished` included. `AttemptFinished`, which costs a step more around the callee, has to be named.
     """
 
     def __call__(self, event: Any, /) -> object: ...
@@ -205,7 +248,149 @@ def hook_failed(kind: str, hook: object, error: Exception) -> None:
 
 def _hears(listener: Listener, kind: type[Event]) -> bool:
     wanted: tuple[type[Event], ...] | None = getattr(listener, "listens_to", None)
-    return wanted is None or issubclass(kind, wanted)
+    if wanted is None:
+        return kind is not AttemptFinished
+    return issubclass(kind, wanted)
+
+
+def _once(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
+    return tuple({id(each): each for each in listeners}.values())
+
+
+def _listens_to_events(listener: object) -> bool:
+    wanted = getattr(listener, "listens_to", None)
+    return wanted is None or (
+        isinstance(wanted, tuple)
+        and all(isinstance(each, type) and issubclass(each, Event) for each in wanted)
+    )
+
+
+class _Deaf:
+    """A value to be refused, never called."""
+
+    listens_to = ("CallFinished",)
+
+    def __call__(self, _: Event) -> None: ...
+
+
+async def _async_listener(_: Event) -> None: ...
+
+
+LISTENER = one_of(
+    "functions of an event, not async, whose listens_to, if there is one, is a tuple of event classes",
+    lambda value: is_function(value) and _listens_to_events(value),
+    {
+        "text": "log",
+        "number": 1,
+        "none": None,
+        "class": _Deaf,
+        "async": _async_listener,
+        "no event": _Deaf(),
+    },
+)
+"""What may listen."""
+
+
+class Unaware(Protocol):
+    """Who was built while nobody listened, and has to know when somebody does."""
+
+    def aware(self) -> None: ...
+
+
+@final
+class Everywhere:
+    """
+    Who listens to the whole process.
+
+    ``by_kind`` is replaced at each change and never emptied, so that a `Hub` sees that it moved. ``per_call`` says that
+    somebody wants to hear of each call or attempt; the doors look at it only while ``MODES.in_use``.
+    """
+
+    __slots__ = ("_lock", "_subscriptions", "_unaware", "by_kind", "per_call")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # between those who begin or stop to listen; no call takes it
+        self._subscriptions: tuple[Subscription, ...] = ()
+        self._unaware: WeakSet[Unaware] = WeakSet()
+        self.by_kind: dict[type[Event], tuple[Listener, ...]] = {}
+        self.per_call: bool = False
+
+    def listeners(self, kind: type[Event]) -> tuple[Listener, ...]:
+        """Those who want events of this class, each once."""
+        by_kind = self.by_kind
+        try:
+            return by_kind[kind]
+        except KeyError:
+            heard = _once(each.listener for each in self._subscriptions)
+            return by_kind.setdefault(kind, tuple(each for each in heard if _hears(each, kind)))
+
+    def tell_when_heard(self, unaware: Unaware) -> None:
+        """Call its ``aware`` as soon as anybody listens; held weakly."""
+        with self._lock:
+            self._unaware.add(unaware)
+        if self._subscriptions:
+            unaware.aware()
+
+    def add(self, subscription: Subscription) -> None:
+        with self._lock:
+            self._change((*self._subscriptions, subscription))
+            for each in tuple(self._unaware):
+                each.aware()
+
+    def remove(self, subscription: Subscription) -> None:
+        with self._lock:
+            self._change(tuple(each for each in self._subscriptions if each is not subscription))
+
+    def _change(self, subscriptions: tuple[Subscription, ...]) -> None:
+        before = self.per_call
+        self._subscriptions = subscriptions
+        self.by_kind = {}  # after the subscriptions: a new table is never made from the old ones
+        self.per_call = bool(self.listeners(CallFinished) or self.listeners(AttemptFinished))
+        MODES.in_use += self.per_call - before
+
+
+EVERYWHERE = Everywhere()
+
+
+@final
+class Subscription:
+    """What `listen` gives: a context manager, or ``stop()``. Stopping a second time does nothing."""
+
+    __slots__ = ("listener",)
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener: Listener = listener
+
+    def stop(self) -> None:
+        """Listen no longer."""
+        EVERYWHERE.remove(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def listen(listener: Listener) -> Subscription:
+    """
+    Hear of every pipeline and breaker in this process, of those made before and of those to come.
+
+    A listener that also stands in a pipeline hears each of its events once. Of pipelines in one another the outermost
+    tells of the call. Meant for start-up; it takes effect with the next call, in every thread.
+
+    Raises:
+        ConfigurationError: *listener* is no function, is async, or its ``listens_to`` is no tuple of event classes.
+    """
+    check("listen.listener", listener, LISTENER)
+    subscription = Subscription(listener)
+    EVERYWHERE.add(subscription)
+    return subscription
 
 
 @final
@@ -217,7 +402,7 @@ class Hub:
     inside it.
     """
 
-    __slots__ = ("__weakref__", "_by_kind", "_listeners", "gates", "pipeline")
+    __slots__ = ("__weakref__", "_heard", "_listeners", "gates", "pipeline")
 
     def __init__(
         self, pipeline: str | None, listeners: Iterable[Listener] = (), outer: Hub | None = None
@@ -226,15 +411,25 @@ class Hub:
         self.pipeline: str | None = pipeline
         self._listeners: tuple[Listener, ...] = (*listeners, *around)
         self.gates: list[Callable[[], RejectedError | None]] = [] if outer is None else outer.gates
-        self._by_kind: dict[type[Event], tuple[Listener, ...]] = {}
+        # By class, and the table of those who listen everywhere that it was made from.
+        self._heard: tuple[object, dict[type[Event], tuple[Listener, ...]]] = None, {}
+
+    def own(self, kind: type[Event]) -> tuple[Listener, ...]:
+        """Those of the pipeline, and of the one around it, who want events of this class."""
+        return tuple(each for each in self._listeners if _hears(each, kind))
 
     def listeners(self, kind: type[Event]) -> tuple[Listener, ...]:
-        """Those who want events of this class."""
+        """Those who want events of this class, here or everywhere, each once."""
+        everywhere = EVERYWHERE.by_kind
+        seen, by_kind = self._heard
+        if seen is not everywhere:
+            by_kind = {}
+            self._heard = everywhere, by_kind
         try:
-            return self._by_kind[kind]
+            return by_kind[kind]
         except KeyError:
-            heard = tuple(each for each in self._listeners if _hears(each, kind))
-            return self._by_kind.setdefault(kind, heard)
+            heard = _once((*self.own(kind), *EVERYWHERE.listeners(kind)))
+            return by_kind.setdefault(kind, heard)
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether an event of this class is worth making."""

@@ -14,13 +14,20 @@ from typing import Any, NoReturn, final
 
 from resilience.call import Call, Step, invoke
 from resilience.checks import Explanation, Finding, findings_of, worst_of
-from resilience.clock import PROCESS_CLOCK
 from resilience.doors import Guard, Policy
 from resilience.errors import ConfigurationError, PipelineWarning, RejectedError
-from resilience.events import CallFinished, Event, Hub, Listener, hook_failed
+from resilience.events import (
+    LISTENER,
+    AttemptFinished,
+    CallFinished,
+    Hub,
+    Listener,
+    hook_failed,
+)
 from resilience.strategies import is_asynchronous
 from resilience.validation import Allowed, check, is_function, one_of
 from resilience.validation import name as a_name
+from resilience.watch import attempts_told, call_told
 
 __all__ = ["Pipeline"]
 
@@ -36,14 +43,6 @@ _POLICY = one_of(
 )
 
 
-def _listens_to_events(listener: object) -> bool:
-    wanted = getattr(listener, "listens_to", None)
-    return wanted is None or (
-        isinstance(wanted, tuple)
-        and all(isinstance(each, type) and issubclass(each, Event) for each in wanted)
-    )
-
-
 def _hashable(value: object) -> bool:
     try:
         hash(value)
@@ -52,26 +51,6 @@ def _hashable(value: object) -> bool:
     return True
 
 
-class _Deaf:
-    """A value to be refused, never called."""
-
-    listens_to = ("CallFinished",)
-
-    def __call__(self, _: Event) -> None: ...
-
-
-_LISTENER = one_of(
-    "functions of an event, not async, whose listens_to, if there is one, is a tuple of event classes",
-    lambda value: is_function(value) and _listens_to_events(value),
-    {
-        "text": "log",
-        "number": 1,
-        "none": None,
-        "class": Hub,
-        "async": asyncio.sleep,
-        "no event": _Deaf(),
-    },
-)
 _KEY = one_of(
     "None, a hashable value or a function of the call's arguments, not async",
     lambda value: not is_asynchronous(value) and (callable(value) or _hashable(value)),
@@ -81,7 +60,7 @@ FIELDS: dict[str, Allowed] = {
     "policies": _POLICY,
     "name": a_name(none=True),
     "key": _KEY,
-    "listeners": _LISTENER,
+    "listeners": LISTENER,
     "enabled": _ENABLED,
 }
 """What each argument of `Pipeline` takes; of ``policies`` and ``listeners``, each element."""
@@ -197,6 +176,19 @@ class Pipeline(Guard):
     def _key(self) -> Any:
         return self._key_of
 
+    @property
+    def _told_as(self) -> tuple[str | None, str]:
+        _, label = super()._told_as
+        return self._name, label
+
+    @property
+    def _own_listeners(self) -> tuple[Listener, ...]:
+        return self._listeners
+
+    def _watched(self, step: Step, call: Call) -> Step:
+        off = not (_on(self._enabled) if callable(self._enabled) else self._enabled)
+        return step if off else super()._watched(step, call)
+
     def replace(self, policy: Policy, /, *, old: Policy | None = None) -> Pipeline:
         """
         The same pipeline with one policy exchanged for *policy*.
@@ -242,7 +234,10 @@ class Pipeline(Guard):
         return self._linked_with(step, Hub(self._name or hub.pipeline, self._listeners, hub))
 
     def _link(self) -> Step:
-        return self._linked_with(invoke, Hub(self._name, self._listeners))
+        hub = Hub(self._name, self._listeners)
+        heard = hub.own(AttemptFinished)
+        bare = attempts_told(invoke, heard, self._name, repr(self)) if heard else invoke
+        return self._linked_with(bare, hub)
 
     def _linked_with(self, bare: Step, hub: Hub) -> Step:
         if self._enabled is False:
@@ -255,8 +250,8 @@ class Pipeline(Guard):
             hub.gates[others:] = [
                 _switched_gate(self._enabled, each) for each in hub.gates[others:]
             ]
-        if hub.listeners(CallFinished):
-            step = _observed(step, hub, repr(self))
+        if heard := hub.own(CallFinished):
+            step = call_told(step, heard, hub.pipeline, repr(self))
         return _switched(self._enabled, step, bare) if callable(self._enabled) else step
 
 
@@ -308,38 +303,3 @@ def _switched_gate(
 ) -> Callable[[], RejectedError | None]:
     """A gate that turns nobody away while its pipeline is switched off."""
     return lambda: gate() if _on(enabled) else None
-
-
-def _observed(step: Step, hub: Hub, label: str) -> Step:
-    """One step more for pipelines whose listeners want to hear of every call."""
-
-    async def guarded(call: Call) -> Any:
-        clock = PROCESS_CLOCK
-        started = clock.now()
-        outcome, error = "success", None
-        try:
-            return await step(call)
-        except RejectedError as raised:
-            outcome, error = "rejected", type(raised).__name__
-            raise
-        except Exception as raised:
-            outcome, error = "failure", type(raised).__name__
-            raise
-        except BaseException as raised:
-            outcome, error = "cancelled", type(raised).__name__
-            raise
-        finally:
-            at = clock.now()
-            hub.emit(
-                CallFinished(
-                    policy=label,
-                    pipeline=hub.pipeline,
-                    at=at,
-                    outcome=outcome,
-                    attempts=call.entered,
-                    elapsed=at - started,
-                    error=error,
-                )
-            )
-
-    return guarded

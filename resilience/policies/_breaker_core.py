@@ -21,6 +21,7 @@ from resilience.core.circuit import CIRCUIT, Circuit
 from resilience.core.generations import CircuitState, Open, Refusal, Rules, Ticket, Transition
 from resilience.errors import CircuitIsolatedError, CircuitOpenError, ResilienceWarning
 from resilience.events import (
+    EVERYWHERE,
     CircuitStateChanged,
     CircuitTripped,
     Event,
@@ -46,7 +47,7 @@ Hubs: TypeAlias = "WeakValueDictionary[int, Hub]"
 class Core:
     """What a breaker's steps and permits hold on to; not the breaker, so that nothing here is a cycle."""
 
-    __slots__ = ("circuit", "clock", "error_text", "hubs", "judge", "name", "timed")
+    __slots__ = ("__weakref__", "circuit", "clock", "error_text", "hubs", "judge", "name", "timed")
 
     def __init__(self, options: Any) -> None:
         self.name: str = options.name
@@ -173,8 +174,8 @@ def _break_after(given: Any, source: Rng) -> Callable[[int], float]:
 
 
 def _publish(hubs: Hubs, event: Event) -> None:
-    """To every listener of every pipeline around, once each."""
-    heard: dict[int, Any] = {}
+    """To every listener of every pipeline around and of the process, once each."""
+    heard: dict[int, Any] = {id(each): each for each in EVERYWHERE.listeners(type(event))}
     # `valuerefs` is one step; to iterate over a weak collection is many, and another thread may build a pipeline.
     for hub in [each for ref in hubs.valuerefs() if (each := ref()) is not None]:
         for listener in hub.listeners(type(event)):

@@ -20,7 +20,14 @@ from resilience.clock import PROCESS_CLOCK, RNG, loop_time
 from resilience.core.backoff import FullJitter
 from resilience.core.pushback import pushback_of, seconds_until
 from resilience.errors import RejectedError, ResilienceWarning
-from resilience.events import Hub, RetryScheduled, RetryStopped, error_text_of, hook_failed
+from resilience.events import (
+    EVERYWHERE,
+    Hub,
+    RetryScheduled,
+    RetryStopped,
+    error_text_of,
+    hook_failed,
+)
 from resilience.loaded import loaded
 from resilience.modes import MODES
 from resilience.policies._last_error import forget_older_tracebacks, note, raise_it, summary
@@ -96,6 +103,7 @@ class Retrying:
     """One `Retry` around one step."""
 
     __slots__ = (
+        "__weakref__",
         "_asks_results",
         "_clock",
         "_gates",
@@ -133,13 +141,19 @@ class Retrying:
             or policy.stop is not None
             or not isinstance(policy.wait, FullJitter)
         )
-        # Nobody asks when it began, so nobody looks at the clock on the way in.
+        # While nobody asks when it began, nobody looks at the clock on the way in.
         self._timed = self._needs_state or bool(hub.listeners(RetryScheduled))
+        if not self._timed:
+            EVERYWHERE.tell_when_heard(self)
         self._warned: set[str] = set()
+
+    def aware(self) -> None:
+        """Somebody listens now: look at the clock from the next call on."""
+        self._timed = True
 
     async def run(self, call: Call) -> Any:
         """The step: the first attempt here, all others in `_persist`."""
-        started = self._clock.now() if self._timed else 0.0
+        started = self._clock.now() if self._timed else math.nan
         failure: Exception | None = None
         result: Any = None
         try:
@@ -354,7 +368,7 @@ class Retrying:
             at=at,
             attempt=tries.attempt,
             delay=tries.delay,
-            elapsed=at - tries.started if self._timed else 0.0,
+            elapsed=0.0 if math.isnan(tries.started) else at - tries.started,
             error=None if failure is None else type(failure).__name__,
             error_text=text,
         )

@@ -21,8 +21,8 @@ from resilience.core.circuit import Circuit
 from resilience.core.generations import CircuitState, Closed, Refusal, Ticket, Totals
 from resilience.core.trips import FailureRate, Trip, trip_validator
 from resilience.doors import Policy
-from resilience.errors import ResilienceWarning
-from resilience.events import CallRejected, Hub
+from resilience.errors import CircuitOpenError, ResilienceWarning
+from resilience.events import EVERYWHERE, CallRejected, Hub, publish
 from resilience.policies._breaker_core import DEFAULT_BREAK, Core, current_task
 from resilience.policies._permit import Isolation, Permit
 from resilience.validation import (
@@ -49,11 +49,20 @@ from resilience.verdicts import (
 if TYPE_CHECKING:
     from tenacity.wait import wait_base
 
-__all__ = ["CircuitBreaker", "CircuitSnapshot", "Isolation", "Permit"]
+__all__ = [
+    "CircuitBreaker",
+    "CircuitSnapshot",
+    "Isolation",
+    "LiveBreaker",
+    "Permit",
+    "live_breakers",
+]
 
 BreakDuration: TypeAlias = "float | Callable[[int], Any] | wait_base"
 
 _LIVE: WeakValueDictionary[str, Circuit] = WeakValueDictionary()
+# Every core, as its steps may outlive the breaker they were made by, and two breakers may have one name.
+_CORES: WeakValueDictionary[int, Core] = WeakValueDictionary()
 
 
 def _break_duration(value: BreakDuration | timedelta) -> BreakDuration:
@@ -171,6 +180,7 @@ class CircuitBreaker(Policy):
                 stacklevel=3,
             )
         _LIVE[self.name] = self._core.circuit
+        _CORES[id(self._core)] = self._core
 
     def link(self, step: Step, hub: Hub) -> Step:
         self._core.hubs[id(hub)] = hub
@@ -196,28 +206,7 @@ class CircuitBreaker(Policy):
 
     def snapshot(self) -> CircuitSnapshot:
         """Everything there is to know at this instant, frozen."""
-        core = self._core
-        circuit, now = core.circuit, core.now()
-        current = circuit.current
-        failures, slow = circuit.counts(now)
-        totals = attrs.evolve(circuit.totals, successes=circuit.lifetime_successes())
-        return CircuitSnapshot(
-            name=self.name,
-            state=current.state,
-            generation=current.number,
-            since=current.since,
-            retry_after=circuit.retry_after(now),
-            calls=failures.calls,
-            failures=failures.hits,
-            slow=slow.hits,
-            failure_rate=failures.hits / failures.calls if failures.calls else None,
-            slow_rate=slow.hits / slow.calls if slow.calls else None,
-            openings=totals.openings,
-            rejected=totals.rejected,
-            totals=totals,
-            last_failure=circuit.last_failure,
-            last_failure_text=circuit.last_text,
-        )
+        return _snapshot(self._core)
 
     # ---------------------------------------------------------------- by hand
 
@@ -228,7 +217,14 @@ class CircuitBreaker(Policy):
         Raises:
             CircuitOpenError, CircuitIsolatedError: the call must not be made.
         """
-        return Permit(self._core, self._core.admit())
+        core = self._core
+        try:
+            return Permit(core, core.admit())
+        except CircuitOpenError as error:
+            # No pipeline to tell by hand, only those who listen to the whole process.
+            if heard := EVERYWHERE.listeners(CallRejected):
+                publish(_rejected(core, error, None), heard)
+            raise
 
     def isolate(self) -> Isolation:
         """Reject every call until all handles are released: a context manager, or ``release()``."""
@@ -257,6 +253,76 @@ class CircuitBreaker(Policy):
 
     def __deepcopy__(self, _: Any) -> NoReturn:
         self.__reduce_ex__(2)
+
+
+def _snapshot(core: Core) -> CircuitSnapshot:
+    circuit, now = core.circuit, core.now()
+    current = circuit.current
+    failures, slow = circuit.counts(now)
+    totals = attrs.evolve(circuit.totals, successes=circuit.lifetime_successes())
+    return CircuitSnapshot(
+        name=core.name,
+        state=current.state,
+        generation=current.number,
+        since=current.since,
+        retry_after=circuit.retry_after(now),
+        calls=failures.calls,
+        failures=failures.hits,
+        slow=slow.hits,
+        failure_rate=failures.hits / failures.calls if failures.calls else None,
+        slow_rate=slow.hits / slow.calls if slow.calls else None,
+        openings=totals.openings,
+        rejected=totals.rejected,
+        totals=totals,
+        last_failure=circuit.last_failure,
+        last_failure_text=circuit.last_text,
+    )
+
+
+@final
+class LiveBreaker:
+    """A breaker of this process, also where nothing but the functions it guards still holds it."""
+
+    __slots__ = ("_core",)
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def __repr__(self) -> str:
+        return f"<LiveBreaker {self.name!r}>"
+
+    @property
+    def name(self) -> str:
+        return self._core.name
+
+    def snapshot(self) -> CircuitSnapshot:
+        """As `CircuitBreaker.snapshot`."""
+        return _snapshot(self._core)
+
+    def isolate(self) -> Isolation:
+        """As `CircuitBreaker.isolate`."""
+        return Isolation(self._core, self._core.circuit.isolate(self._core.now()))
+
+    def reset(self) -> None:
+        """As `CircuitBreaker.reset`."""
+        self._core.circuit.reset(self._core.now())
+
+
+def live_breakers() -> list[LiveBreaker]:
+    """Every breaker of this process that can still be called, in the order of their names."""
+    # `valuerefs` is one step; to iterate over a weak collection is many, and another thread may make a breaker.
+    cores = [core for ref in _CORES.valuerefs() if (core := ref()) is not None]
+    return [LiveBreaker(core) for core in sorted(cores, key=lambda core: core.name)]
+
+
+def _rejected(core: Core, error: CircuitOpenError, pipeline: str | None) -> CallRejected:
+    return CallRejected(
+        policy=core.name,
+        pipeline=pipeline,
+        at=core.now(),
+        reason=error.reason,
+        retry_after=error.retry_after,
+    )
 
 
 def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901 - two lanes of one guard
@@ -289,7 +355,7 @@ def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901 - two lanes
         answer = circuit.admit(clock.now(), current_task())
         if isinstance(answer, Refusal):
             if hub.wants(CallRejected):
-                tell(answer)
+                hub.emit(_rejected(core, core.rejection(answer), hub.pipeline))
             raise core.rejection(answer)
         ticket = answer
         try:
@@ -308,17 +374,5 @@ def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901 - two lanes
         else:
             circuit.settle(ticket, Verdict.SUCCESS, clock.now())
         return result
-
-    def tell(refusal: Refusal) -> None:
-        reason = "circuit_isolated" if refusal.state is CircuitState.ISOLATED else "circuit_open"
-        hub.emit(
-            CallRejected(
-                policy=core.name,
-                pipeline=hub.pipeline,
-                at=clock.now(),
-                reason=reason,
-                retry_after=refusal.retry_after,
-            )
-        )
 
     return guarded
