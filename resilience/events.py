@@ -36,11 +36,13 @@ __all__ = [
     "AttemptFinished",
     "CallFinished",
     "CallRejected",
+    "ChangeRefused",
     "CircuitStateChanged",
     "CircuitTripped",
     "Event",
     "Hub",
     "Listener",
+    "OptionsChanged",
     "RetryScheduled",
     "RetryStopped",
     "Subscription",
@@ -218,6 +220,30 @@ def outcome_of(error: BaseException | None) -> str:
     if isinstance(error, RejectedError):
         return "rejected"
     return "failure" if isinstance(error, Exception) else "cancelled"
+
+
+@attrs.frozen(kw_only=True)
+class OptionsChanged(Event):
+    """
+    Options were changed at run time; calls that begin now use the new ones.
+
+    Attributes:
+        changed: Names of the options, without their values.
+    """
+
+    changed: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class ChangeRefused(Event):
+    """
+    A change at run time was faulty; the last good configuration stays.
+
+    Attributes:
+        reason: What is wrong, as the error says it.
+    """
+
+    reason: str
 
 
 @runtime_checkable
@@ -399,10 +425,10 @@ class Hub:
     What the policies of one pipeline share: its listeners, those of the pipeline around it, and the gates.
 
     A gate says now what would turn a call away; linking goes from inside to outside, so a policy finds here the gates
-    inside it.
+    inside it. A follower is told when the options of a policy change, so that its guard need not look at each call.
     """
 
-    __slots__ = ("__weakref__", "_heard", "_listeners", "gates", "pipeline")
+    __slots__ = ("__weakref__", "_heard", "_listeners", "followers", "gates", "pipeline")
 
     def __init__(
         self, pipeline: str | None, listeners: Iterable[Listener] = (), outer: Hub | None = None
@@ -411,6 +437,7 @@ class Hub:
         self.pipeline: str | None = pipeline
         self._listeners: tuple[Listener, ...] = (*listeners, *around)
         self.gates: list[Callable[[], RejectedError | None]] = [] if outer is None else outer.gates
+        self.followers: list[tuple[object, Callable[[], None]]] = []
         # By class, and the table of those who listen everywhere that it was made from.
         self._heard: tuple[object, dict[type[Event], tuple[Listener, ...]]] = None, {}
 
@@ -460,6 +487,8 @@ _LOGGED: dict[type[Event], int] = {
     RetryScheduled: logging.DEBUG,
     RetryStopped: logging.DEBUG,
     TimedOut: logging.DEBUG,
+    OptionsChanged: logging.INFO,
+    ChangeRefused: logging.WARNING,
 }
 
 
@@ -492,5 +521,12 @@ def _log(event: Event) -> None:
             )  # fmt: skip
         case TimedOut():
             LOGGER.debug("%s: cut off after %g s", event.pipeline or event.policy, event.seconds)
+        case OptionsChanged():
+            LOGGER.info("%s: %s changed", event.policy, ", ".join(event.changed))
+        case ChangeRefused():
+            LOGGER.warning(
+                "%s: a change was refused, the last good configuration stays (%s)",
+                event.policy, event.reason,
+            )  # fmt: skip
         case _:
             pass

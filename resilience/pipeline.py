@@ -29,7 +29,7 @@ from resilience.validation import Allowed, check, is_function, one_of
 from resilience.validation import name as a_name
 from resilience.watch import attempts_told, call_told
 
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "flat", "parts_of", "spliced"]
 
 _ENABLED = one_of(
     "True, False, or a function without arguments that returns one, not async",
@@ -118,12 +118,12 @@ class Pipeline(Guard):
         for place, listener in enumerate(heard):
             check(f"Pipeline.listeners[{place}]", listener, FIELDS["listeners"])
         check("Pipeline.enabled", enabled, FIELDS["enabled"])
-        self._set("_policies", tuple(_spliced(policies)))
+        self._set("_policies", tuple(spliced(policies)))
         self._set("_name", name)
         self._set("_key_of", key)
         self._set("_listeners", heard)
         self._set("_enabled", enabled)
-        found = findings_of(tuple(_flat(self._policies)))
+        found = findings_of(flat(self._policies))
         self._set("_explained", found)
         errors = [str(finding) for finding in found if finding.severity == "error"]
         if errors:
@@ -225,7 +225,7 @@ class Pipeline(Guard):
         too high where a strategy cannot be read off, a `Timeout` is a function, or retries in one another differ in
         what they take up.
         """
-        policies = tuple(_flat(self._policies)) if self._enabled is not False else ()
+        policies = flat(self._policies) if self._enabled is not False else ()
         bounds = worst_of(policies)
         return Explanation(bounds.attempts, bounds.duration, self._explained, repr(self))
 
@@ -265,7 +265,13 @@ def _rebuilt(
     return Pipeline(*policies, name=name, key=key, listeners=listeners, enabled=enabled)
 
 
-def _spliced(policies: Iterable[Policy | Pipeline]) -> Iterator[Policy | Pipeline]:
+def parts_of(pipeline: Pipeline) -> tuple[Any, ...]:
+    """Policies, name, key, listeners and switch: all it was made of."""
+    return pipeline._parts()  # noqa: SLF001 - our own class
+
+
+def spliced(policies: Iterable[Policy | Pipeline]) -> Iterator[Policy | Pipeline]:
+    """The same with the pipelines that are no more than their policies dissolved."""
     for policy in policies:
         if isinstance(policy, Pipeline) and policy._parts()[1:] == (None, None, (), True):  # noqa: SLF001
             yield from policy.policies
@@ -273,12 +279,16 @@ def _spliced(policies: Iterable[Policy | Pipeline]) -> Iterator[Policy | Pipelin
             yield policy
 
 
-def _flat(policies: Iterable[Policy | Pipeline]) -> Iterator[Policy]:
+def flat(policies: Iterable[Policy | Pipeline]) -> tuple[Policy, ...]:
     """Every policy, those of inner pipelines that stay steps of their own included."""
+    return tuple(_flattened(policies))
+
+
+def _flattened(policies: Iterable[Policy | Pipeline]) -> Iterator[Policy]:
     for policy in policies:
         if isinstance(policy, Pipeline):
             if policy._enabled is not False:  # noqa: SLF001
-                yield from _flat(policy.policies)
+                yield from _flattened(policy.policies)
         else:
             yield policy
 

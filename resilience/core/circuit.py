@@ -377,6 +377,42 @@ class Circuit:
         while not self._move(self.current, makers[state], "by hand", now):
             pass  # pragma: no cover - another thread moved first
 
+    def change(self, rules: Rules, now: float) -> None:
+        """Other numbers: windows and probes start anew in the same state, a break that runs is not redrawn."""
+        self.rules = rules
+        self._renew("new options", now)
+
+    def _renew(self, reason: str, now: float) -> None:
+        while True:
+            generation = self.current
+            match generation:
+                case Closed():
+                    make: Callable[[int], Generation] = self._closed(
+                        now, enforcing=generation.state is CircuitState.CLOSED
+                    )
+                case HalfOpen():
+                    make = self._half_open(generation.opening, now)
+                case _:
+                    return
+            if self._move(generation, make, reason, now):
+                return
+
+    def drain(self, now: float) -> Callable[[], bool]:
+        """From now on calls run in a fresh generation; returns a look at whether those of before still run."""
+        probes: tuple[Ticket, ...] = ()
+        if isinstance(before := self.current, HalfOpen):
+            probes = tuple(before.live)
+        self._renew("removed", now)
+        current = self.current
+        # A call holds the generation it started in and nobody else does, so one that is gone has no calls.
+        earlier = [
+            ref for ref in self._alive.valuerefs() if (each := ref()) and each is not current
+        ]
+        return lambda: (
+            any(ref() is not None for ref in earlier)
+            or any(not ticket.settled for ticket in probes)
+        )
+
     # ----------------------------------------------------------------- reading
 
     def _counts(self, generation: Generation, now: float) -> tuple[Counts, Counts]:
@@ -447,6 +483,11 @@ class LockedCircuit(Circuit):
     def force(self, state: CircuitState, now: float) -> None:
         with self._lock:
             super().force(state, now)
+        super()._deliver()
+
+    def _renew(self, reason: str, now: float) -> None:
+        with self._lock:
+            super()._renew(reason, now)
         super()._deliver()
 
     def _deliver(self) -> None:

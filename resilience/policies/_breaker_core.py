@@ -56,14 +56,7 @@ class Core:
         self.judge: Judge = Judge(options.on, options.ignore, options.on_result)
         self.timed: bool = options.trip.timed
         self.hubs: Hubs = WeakValueDictionary()
-        rules = Rules(
-            trip=options.trip,
-            break_after=_break_after(options.break_duration, options.rng or RNG),
-            probes=options.probes,
-            successes_to_close=options.successes_to_close or options.probes,
-            probe_lease=options.probe_lease,
-            overdue_after=options.overdue_after,
-        )
+        rules = _rules(options)
         hubs, label = self.hubs, self.name
         self.circuit: Circuit = CIRCUIT(
             rules,
@@ -84,6 +77,19 @@ class Core:
 
     def now(self) -> float:
         return self.clock.now()  # type: ignore[no-any-return]
+
+    def change(self, options: Any) -> None:
+        """Other options for the calls to come, in every pipeline around."""
+        self.error_text = options.error_text
+        self.judge = Judge(options.on, options.ignore, options.on_result)
+        self.timed = options.trip.timed
+        for ref in self.hubs.valuerefs():
+            hub = ref()
+            for owner, follow in hub.followers if hub is not None else ():
+                if owner is self:
+                    follow()
+        # Last: until here a call in the new ways still counts in the generation of the old ones.
+        self.circuit.change(_rules(options), self.now())
 
     def force(self, state: CircuitState) -> None:
         self.circuit.force(state, self.now())
@@ -125,6 +131,17 @@ class Core:
                 verdict = self.judge.error(error)
         finally:  # also when the user's predicate is interrupted: the place is given back
             self.settle(ticket, verdict, error)
+
+
+def _rules(options: Any) -> Rules:
+    return Rules(
+        trip=options.trip,
+        break_after=_break_after(options.break_duration, options.rng or RNG),
+        probes=options.probes,
+        successes_to_close=options.successes_to_close or options.probes,
+        probe_lease=options.probe_lease,
+        overdue_after=options.overdue_after,
+    )
 
 
 def current_task() -> object:

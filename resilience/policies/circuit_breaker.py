@@ -243,6 +243,23 @@ class CircuitBreaker(Policy):
         """Closed and empty, from whatever state; all isolation handles are void. Calls in flight no longer count."""
         self._core.circuit.reset(self._core.now())
 
+    # ---------------------------------------------------------- for a registry
+
+    def _change(self, options: dict[str, Any]) -> None:
+        """Other options from the next call on, all checked already; the state stays, windows and probes start anew."""
+        for field, value in options.items():
+            object.__setattr__(self, field, value)
+        self._core.change(self)
+
+    @classmethod
+    def _around(cls, core: Core, options: dict[str, Any]) -> CircuitBreaker:
+        """The breaker of a core that outlived it, because something it guards is still there."""
+        breaker = object.__new__(cls)
+        for field, value in options.items():
+            object.__setattr__(breaker, field, value)
+        object.__setattr__(breaker, "_core", core)
+        return breaker
+
     def __reduce_ex__(self, _: Any) -> NoReturn:
         raise TypeError(
             "a CircuitBreaker holds the state of this process and cannot be pickled or copied"
@@ -325,22 +342,37 @@ def _rejected(core: Core, error: CircuitOpenError, pipeline: str | None) -> Call
     )
 
 
-def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901 - two lanes of one guard
+def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901, PLR0915 - two lanes of one guard
     circuit, judge, clock, timed = core.circuit, core.judge, core.clock, core.timed
     judges_results = judge.on_result is not None
+
+    def follow() -> None:
+        """The options changed: what this guard has at hand is read again, so that a call need not ask."""
+        nonlocal judge, timed, judges_results
+        judge, timed = core.judge, core.timed
+        judges_results = judge.on_result is not None
+
+    hub.followers.append((core, follow))
 
     async def guarded(call: Call) -> Any:
         generation = circuit.current
         if type(generation) is not Closed or not generation.plain or call.held is not None:
+            del (
+                generation
+            )  # who keeps an error keeps this frame, and must not look like a call in flight
             return await ticketed(call)
         entered = call.entered
         try:
             result = await step(call)
         except Exception as error:
             core.settle_by_error(Ticket(generation, clock.now()), error)
+            del (
+                generation
+            )  # who keeps the error keeps this frame, and must not look like a call in flight
             raise
         except BaseException:
             call.park(Permit(core, Ticket(generation, clock.now())), entered)
+            del generation
             raise
         if judges_results and judge.result(result) is Verdict.FAILURE:
             circuit.settle(Ticket(generation, now := clock.now()), Verdict.FAILURE, now, "result")
@@ -363,9 +395,11 @@ def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901 - two lanes
             refused = judges_results and judge.result(result) is Verdict.FAILURE
         except Exception as error:
             core.settle_by_error(ticket, error)
+            del answer, ticket  # (as above)
             raise
         except BaseException:
             call.park(Permit(core, ticket), entered)
+            del answer, ticket
             raise
         if refused:
             circuit.settle(ticket, Verdict.FAILURE, clock.now(), "result")
