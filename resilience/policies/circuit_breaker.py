@@ -357,18 +357,15 @@ def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901, PLR0915 - 
     async def guarded(call: Call) -> Any:
         generation = circuit.current
         if type(generation) is not Closed or not generation.plain or call.held is not None:
-            del (
-                generation
-            )  # who keeps an error keeps this frame, and must not look like a call in flight
+            # Who keeps an error keeps this frame, and must not look like a call in flight.
+            del generation
             return await ticketed(call)
         entered = call.entered
         try:
             result = await step(call)
         except Exception as error:
             core.settle_by_error(Ticket(generation, clock.now()), error)
-            del (
-                generation
-            )  # who keeps the error keeps this frame, and must not look like a call in flight
+            del generation  # (as above)
             raise
         except BaseException:
             call.park(Permit(core, Ticket(generation, clock.now())), entered)

@@ -111,7 +111,7 @@ def test_when_its_break_is_over_an_open_one_may_go_in_its_turn(hosts, clock):
     """
     A family is not clogged for good by hosts that nobody asks for any more; what is closed goes first.
     """
-    for key in "abd":
+    for key in ("a", "b", "d"):
         open_up(hosts[key])
     assert hosts["c"]
     clock.advance(10)
