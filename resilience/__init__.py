@@ -26,12 +26,15 @@ from resilience.errors import (
     TimeoutExceededError,
 )
 from resilience.pipeline import Pipeline
+from resilience.policies.bulkhead import Bulkhead, BulkheadSnapshot, Place
 from resilience.policies.circuit_breaker import CircuitBreaker, CircuitSnapshot, Isolation, Permit
 from resilience.policies.retry import Retry
 from resilience.policies.timeout import Timeout
 
 __all__ = [
+    "Bulkhead",
     "BulkheadFullError",
+    "BulkheadSnapshot",
     "Call",
     "CircuitBreaker",
     "CircuitIsolatedError",
@@ -52,6 +55,7 @@ __all__ = [
     "Permit",
     "Pipeline",
     "PipelineWarning",
+    "Place",
     "Policy",
     "RateLimitedError",
     "RejectedError",

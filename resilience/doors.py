@@ -50,7 +50,7 @@ from resilience.refusals import (
 from resilience.validation import spelled
 from resilience.watch import call_told, entries_told
 
-__all__ = ["Failure", "Guard", "Outcome", "Policy", "Stream", "Success"]
+__all__ = ["Failure", "Guard", "Outcome", "Policy", "Stateful", "Stream", "Success"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -346,6 +346,23 @@ class Policy(Guard):
 
     def _link(self) -> Step:
         return self.link(invoke, Hub(None))
+
+
+class Stateful(Policy):
+    """A policy that holds state and has identity: used in two pipelines it is shared; pickle and copy are refused."""
+
+    __slots__ = ()
+
+    def __reduce_ex__(self, _: Any) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} holds the state of this process and cannot be pickled or copied"
+        )
+
+    def __copy__(self) -> NoReturn:
+        self.__reduce_ex__(2)
+
+    def __deepcopy__(self, _: Any) -> NoReturn:
+        self.__reduce_ex__(2)
 
 
 async def _run(step: Step, call: Call, guard: Guard) -> Any:

@@ -35,6 +35,7 @@ __all__ = [
     "LOGGER",
     "AttemptFinished",
     "CallFinished",
+    "CallQueued",
     "CallRejected",
     "ChangeRefused",
     "CircuitStateChanged",
@@ -132,6 +133,20 @@ class CallRejected(Event):
 
     reason: str
     retry_after: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class CallQueued(Event):
+    """
+    A call has waited in a policy's queue; told when the wait is over.
+
+    Attributes:
+        waited: Seconds.
+        admitted: It went on; otherwise it was turned away, or the caller left.
+    """
+
+    waited: float
+    admitted: bool
 
 
 @attrs.frozen(kw_only=True)

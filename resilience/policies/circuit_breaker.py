@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 from weakref import WeakValueDictionary
 
 import attrs
@@ -20,7 +20,7 @@ from resilience.clock import Clock, Rng
 from resilience.core.circuit import Circuit
 from resilience.core.generations import CircuitState, Closed, Refusal, Ticket, Totals
 from resilience.core.trips import FailureRate, Trip, trip_validator
-from resilience.doors import Policy
+from resilience.doors import Stateful
 from resilience.errors import CircuitOpenError, ResilienceWarning
 from resilience.events import EVERYWHERE, CallRejected, Hub, publish
 from resilience.policies._breaker_core import DEFAULT_BREAK, Core, current_task
@@ -107,7 +107,7 @@ class CircuitSnapshot:
 
 @final
 @attrs.frozen(eq=False, repr=False)
-class CircuitBreaker(Policy):
+class CircuitBreaker(Stateful):
     """
     Stop calling a dependency that keeps failing; let a few calls through now and then to see whether it has recovered.
 
@@ -259,17 +259,6 @@ class CircuitBreaker(Policy):
             object.__setattr__(breaker, field, value)
         object.__setattr__(breaker, "_core", core)
         return breaker
-
-    def __reduce_ex__(self, _: Any) -> NoReturn:
-        raise TypeError(
-            "a CircuitBreaker holds the state of this process and cannot be pickled or copied"
-        )
-
-    def __copy__(self) -> NoReturn:
-        self.__reduce_ex__(2)
-
-    def __deepcopy__(self, _: Any) -> NoReturn:
-        self.__reduce_ex__(2)
 
 
 def _snapshot(core: Core) -> CircuitSnapshot:

@@ -20,6 +20,7 @@ import tenacity
 
 import resilience
 from resilience import (
+    Bulkhead,
     CircuitBreaker,
     ConfigurationError,
     ConsecutiveFailures,
@@ -41,6 +42,7 @@ _names = itertools.count(1)
 
 VALID: dict[type, Callable[[], dict[str, Any]]] = {
     Timeout: lambda: {"seconds": 1},
+    Bulkhead: lambda: {"limit": 1},
     Retry: lambda: {"on": OSError},
     CircuitBreaker: lambda: {"name": f"refused-{next(_names)}", "on": OSError},
     ConsecutiveFailures: dict,

@@ -18,15 +18,24 @@ from pathlib import Path
 
 import attrs
 
-from resilience.core import circuit, generations, trips, windows
+from resilience.core import circuit, generations, lines, trips, windows
 from resilience.core.generations import Closed, HalfOpen, Totals
-from resilience.policies import circuit_breaker
+from resilience.core.lines import Line, Places
+from resilience.policies import bulkhead, circuit_breaker
 
 __all__ = ["DOCUMENTED", "MODULES", "Line", "controls", "hidden_calls", "lines_of"]
 
-MODULES: tuple[types.ModuleType, ...] = (circuit, generations, trips, windows, circuit_breaker)
+MODULES: tuple[types.ModuleType, ...] = (
+    circuit,
+    generations,
+    lines,
+    trips,
+    windows,
+    bulkhead,
+    circuit_breaker,
+)
 
-# What `resilience.core.circuit` and `resilience.policies.circuit_breaker` promise to add to in a straight line.
+# What `core.circuit`, `core.lines` and the policies over them promise to add to in a straight line.
 DOCUMENTED: dict[str, type] = {
     "successes": Closed,
     "failures": Totals,
@@ -36,6 +45,9 @@ DOCUMENTED: dict[str, type] = {
     "openings": Totals,
     "others": Closed,
     "good": HalfOpen,
+    "taken": Places,
+    "waiting": Line,
+    "queued": Line,
 }
 
 _SWITCHES = (

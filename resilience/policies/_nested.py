@@ -1,0 +1,43 @@
+"""
+Whether a task already stands inside a guard, asked only when it would otherwise wait, perhaps for itself.
+
+Nothing is kept for this while calls run: the guards around are on the stack of the task that asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio.events import _get_running_loop as running_loop
+from types import CodeType, FrameType
+from typing import Any
+
+from resilience.loaded import loaded
+
+__all__ = ["guards_around"]
+
+
+def guards_around(code: CodeType, name: str, value: object) -> int:
+    """How many frames of *code* whose variable *name* is *value* the running task is in."""
+    root = _first_frame()
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the stack is what is asked for
+    found = 0
+    while frame is not None:
+        if frame.f_code is code and frame.f_locals.get(name) is value:
+            found += 1
+        # Below it stands another task, if this one was started eagerly.
+        if frame is root:
+            break
+        frame = frame.f_back
+    return found
+
+
+def _first_frame() -> object:
+    """The frame in which the running task began, where that can be known."""
+    coroutine: Any = None
+    loop = running_loop()
+    if loop is not None and (task := asyncio.current_task(loop)) is not None:
+        coroutine = task.get_coro()
+    elif (trio := loaded("trio")) is not None and trio.lowlevel.in_trio_task():
+        coroutine = trio.lowlevel.current_task().coro
+    return getattr(coroutine, "cr_frame", None)
