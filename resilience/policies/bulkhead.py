@@ -20,7 +20,7 @@ from resilience.clock import PROCESS_CLOCK, Clock, Rng, loop_time
 from resilience.core.lines import PLACES, Places
 from resilience.doors import Stateful
 from resilience.errors import BulkheadFullError
-from resilience.events import EVERYWHERE, CallQueued, CallRejected, Hub, publish
+from resilience.events import CallQueued, CallRejected, Hub
 from resilience.policies._nested import guards_around
 from resilience.policies._places import Place, Weight, weigher, weight_option
 from resilience.policies._waiting import stand_in_line, waiter_here
@@ -36,6 +36,9 @@ from resilience.validation import (
 )
 
 __all__ = ["Acquiring", "Bulkhead", "BulkheadSnapshot", "Place"]
+
+_BY_HAND = Hub(None)
+"""Where there is no pipeline: whoever listens to the whole process hears of it."""
 
 
 @final
@@ -189,7 +192,7 @@ class Bulkhead(Stateful):
         check("Bulkhead.admit.weight", weight, count())
         core = self._core
         if not core.places.take(weight):
-            core.reject(None)
+            core.reject(_BY_HAND)
         return Place(core.places, weight)
 
     def acquire(self, weight: int = 1) -> Acquiring:
@@ -217,7 +220,7 @@ class Acquiring:
     async def _taken(self) -> Place:
         core, weight = self._core, self._weight
         if not core.places.take(weight):
-            await core.enter(None, weight, None)
+            await core.enter(None, weight, _BY_HAND)
         return Place(core.places, weight)
 
     def __await__(self) -> Generator[Any, Any, Place]:
@@ -258,7 +261,7 @@ class _Core:
     def now(self) -> float:
         return self.clock.now()  # type: ignore[no-any-return]
 
-    async def enter(self, call: Call | None, weight: int, hub: Hub | None) -> int:
+    async def enter(self, call: Call | None, weight: int, hub: Hub) -> int:
         """Get in after a wait, if at all; how many places that took, 0 for who goes in on its own."""
         places = self.places
         if call is not None and guards_around(_GUARDED, "places", places) > 1:
@@ -282,34 +285,32 @@ class _Core:
         try:
             handed = await stand_in_line(places, waiter, left, self.now)
         finally:
-            if EVERYWHERE.listeners(CallQueued) if hub is None else hub.wants(CallQueued):
-                self.tell(hub, began, handed=handed)
+            if hub.wants(CallQueued):
+                at = self.now()
+                hub.emit(
+                    CallQueued(
+                        policy=self.name or self.label,
+                        pipeline=hub.pipeline,
+                        at=at,
+                        waited=at - began,
+                        admitted=handed,
+                    )
+                )
         if not handed:
             self.reject(hub)
         return weight
 
-    def tell(self, hub: Hub | None, began: float, *, handed: bool) -> None:
-        at = self.now()
-        event = CallQueued(
-            policy=self.name or self.label,
-            pipeline=None if hub is None else hub.pipeline,
-            at=at,
-            waited=at - began,
-            admitted=handed,
-        )
-        publish(event, EVERYWHERE.listeners(CallQueued)) if hub is None else hub.emit(event)
-
-    def reject(self, hub: Hub | None) -> NoReturn:
+    def reject(self, hub: Hub) -> NoReturn:
         self.places.reject()
-        # By hand there is no pipeline to hear of it, but perhaps the process.
-        if EVERYWHERE.listeners(CallRejected) if hub is None else hub.wants(CallRejected):
-            event = CallRejected(
-                policy=self.name or self.label,
-                pipeline=None if hub is None else hub.pipeline,
-                at=self.now(),
-                reason=BulkheadFullError.reason,
+        if hub.wants(CallRejected):
+            hub.emit(
+                CallRejected(
+                    policy=self.name or self.label,
+                    pipeline=hub.pipeline,
+                    at=self.now(),
+                    reason=BulkheadFullError.reason,
+                )
             )
-            publish(event, EVERYWHERE.listeners(CallRejected)) if hub is None else hub.emit(event)
         raise BulkheadFullError(policy=self.label)
 
 

@@ -68,7 +68,7 @@ async def test_who_waits_too_long_is_out_of_the_line(backend, unit):
 
     assert not await wait_for(places, unit)
 
-    assert loop_time() - began >= unit
+    assert loop_time() - began >= unit - 0.002  # uvloop counts in milliseconds
     assert (1, 0) == (places.taken, places.waiting)
 
 
