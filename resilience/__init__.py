@@ -28,6 +28,8 @@ from resilience.errors import (
 from resilience.pipeline import Pipeline
 from resilience.policies.bulkhead import Bulkhead, BulkheadSnapshot, Place
 from resilience.policies.circuit_breaker import CircuitBreaker, CircuitSnapshot, Isolation, Permit
+from resilience.policies.fallback import Fallback
+from resilience.policies.last_good import LastGood, LastGoodSnapshot
 from resilience.policies.retry import Retry
 from resilience.policies.timeout import Timeout
 
@@ -48,9 +50,12 @@ __all__ = [
     "Explanation",
     "Failure",
     "FailureRate",
+    "Fallback",
     "Finding",
     "FullJitter",
     "Isolation",
+    "LastGood",
+    "LastGoodSnapshot",
     "Outcome",
     "Permit",
     "Pipeline",

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias, final
 from resilience.clock import PROCESS_CLOCK, loop_time
 from resilience.errors import RejectedError
 
-__all__ = ["GRAIN", "Call", "Parked", "Step", "invoke", "new_call"]
+__all__ = ["GRAIN", "Call", "Parked", "Step", "dress", "informed_at", "invoke", "new_call", "twin"]
 
 GRAIN = 1e-6
 """Seconds; less than any deadline means. A loop's timer may come this much early, and then the deadline has passed."""
@@ -44,6 +44,11 @@ class _Seldom:
     rejection: RejectedError | None = None
     exhausted: bool = False
     from_fallback: bool = False
+    # Seconds since a callee returned the answer, where it is kept from an earlier call.
+    age: float | None = None
+    # What doors put between the call and its callee, and the callee itself, where ``fn`` is more than that.
+    clothes: tuple[Callable[[Call, Callable[..., Any]], Callable[..., Any]], ...] = ()
+    callee: Callable[..., Any] | None = None
     key_of: Any = None
     # Permits that a stream keeps to its end; permits that a cancellation left behind, see above.
     held: list[Parked] | None = None
@@ -97,6 +102,11 @@ class Call(_Seldom):
             self._keep_key(self.key_of(*self.args, **self.kwargs))
         return self.key_of  # type: ignore[no-any-return]
 
+    def begin_again(self) -> None:
+        """Another attempt starts: how the one before ended is not how this one will."""
+        self.rejection = self.age = None
+        self.exhausted = self.from_fallback = False
+
     def park(self, permit: Parked, entered_before: int) -> None:
         """Leave a permit for whoever finds out why the call was cancelled."""
         parked: list[tuple[Parked, bool]] = self.parked or []
@@ -123,6 +133,29 @@ def new_call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str,
     call.entered = 0
     call.until = math.inf
     return call
+
+
+def dress(call: Call, make: Callable[[Call, Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Put something of a door's between the call and its callee: *make* gets both."""
+    call.clothes = (*call.clothes, make)
+    if call.callee is None:
+        call.callee = call.fn
+    call.fn = make(call, call.fn)
+
+
+def informed_at(place: int) -> Callable[[Call, Callable[..., Any]], Callable[..., Any]]:
+    """For `dress`: the callee gets the call, at that place among its arguments."""
+    return lambda call, fn: lambda *args, **kwargs: fn(*args[:place], call, *args[place:], **kwargs)
+
+
+def twin(call: Call) -> Call:
+    """The same call once more, for a task of its own: no deadline around it yet, and nothing of it has happened."""
+    other = new_call(call.callee or call.fn, call.args, call.kwargs)
+    other.key_of = call.key_of
+    other.attempt = call.attempt
+    for make in call.clothes:
+        dress(other, make)
+    return other
 
 
 Step: TypeAlias = Callable[[Call], Awaitable[Any]]

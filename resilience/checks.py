@@ -7,15 +7,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
 from resilience.bounds import INVOKE, ORIGIN, Around, Bounds, Effort, Inner, bounds_of
 from resilience.doors import Policy
+from resilience.errors import TimeoutExceededError
 from resilience.policies.circuit_breaker import CircuitBreaker
+from resilience.policies.fallback import Fallback
+from resilience.policies.last_good import LastGood
 from resilience.policies.retry import Retry
 from resilience.policies.timeout import Timeout
+from resilience.strategies import named_exceptions
+from resilience.verdicts import is_types
 
 __all__ = ["Explanation", "Finding", "findings_of", "worst_of"]
 
@@ -70,7 +75,7 @@ class Explanation:
         return "\n".join(lines)
 
 
-def worst_of(policies: Sequence[Policy]) -> Bounds:
+def worst_of(policies: Sequence[Policy[Any]]) -> Bounds:
     """The bounds of the callee inside these policies, outermost first."""
     inner: Inner = INVOKE
     effort = Effort()
@@ -79,20 +84,20 @@ def worst_of(policies: Sequence[Policy]) -> Bounds:
     return bounds_of(inner([ORIGIN], math.inf))
 
 
-def findings_of(policies: Sequence[Policy]) -> tuple[Finding, ...]:
+def findings_of(policies: Sequence[Policy[Any]]) -> tuple[Finding, ...]:
     """All findings on these policies, outermost first; errors before warnings."""
     found = [finding for check in _CHECKS for finding in check(policies)]
     return tuple(sorted(found, key=lambda finding: finding.severity))
 
 
-def _seconds(policy: Policy) -> float | None:
+def _seconds(policy: Policy[Any]) -> float | None:
     """The length of a fixed timeout, else None."""
     if isinstance(policy, Timeout) and isinstance(policy.seconds, float):
         return policy.seconds
     return None
 
 
-def _timeouts_that_never_fire(policies: Sequence[Policy]) -> Iterator[Finding]:
+def _timeouts_that_never_fire(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
     for outer, inner in itertools.combinations(policies, 2):
         total, attempt = _seconds(outer), _seconds(inner)
         if total is not None and attempt is not None and attempt >= total:
@@ -104,15 +109,14 @@ def _timeouts_that_never_fire(policies: Sequence[Policy]) -> Iterator[Finding]:
             )
 
 
-def _shared_with_itself(policies: Sequence[Policy]) -> Iterator[Finding]:
+def _shared_with_itself(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
     for outer, inner in itertools.combinations(policies, 2):
-        if outer is inner and isinstance(outer, CircuitBreaker):
-            yield Finding(
-                "error", "same-breaker", f"{outer!r} stands twice in one pipeline", "leave one out"
-            )
+        code = next((code for kind, code in _SHARED if isinstance(outer, kind)), None)
+        if outer is inner and code is not None:
+            yield Finding("error", code, f"{outer!r} stands twice in one pipeline", "leave one out")
 
 
-def _leases_too_short(policies: Sequence[Policy]) -> Iterator[Finding]:
+def _leases_too_short(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
     for breaker, inner in itertools.combinations(policies, 2):
         attempt = _seconds(inner)
         if (
@@ -129,7 +133,7 @@ def _leases_too_short(policies: Sequence[Policy]) -> Iterator[Finding]:
             )
 
 
-def _retries_inside_breakers(policies: Sequence[Policy]) -> Iterator[Finding]:
+def _retries_inside_breakers(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
     for breaker, inner in itertools.combinations(policies, 2):
         if isinstance(breaker, CircuitBreaker) and isinstance(inner, Retry):
             yield Finding(
@@ -140,7 +144,7 @@ def _retries_inside_breakers(policies: Sequence[Policy]) -> Iterator[Finding]:
             )
 
 
-def _breakers_that_cannot_see_a_hang(policies: Sequence[Policy]) -> Iterator[Finding]:
+def _breakers_that_cannot_see_a_hang(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
     for place, breaker in enumerate(policies):
         if (
             isinstance(breaker, CircuitBreaker)
@@ -156,7 +160,7 @@ def _breakers_that_cannot_see_a_hang(policies: Sequence[Policy]) -> Iterator[Fin
             )
 
 
-def _retries_that_do_not_fit(policies: Sequence[Policy]) -> Iterator[Finding]:
+def _retries_that_do_not_fit(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
     for place, outer in enumerate(policies):
         total = _seconds(outer)
         if total is None:
@@ -175,12 +179,12 @@ def _retries_that_do_not_fit(policies: Sequence[Policy]) -> Iterator[Finding]:
                 )
 
 
-def _unasked(policy: Policy) -> Policy:
+def _unasked(policy: Policy[Any]) -> Policy[Any]:
     """The same without the waits that only a server could ask for."""
     return attrs.evolve(policy, retry_after=False) if isinstance(policy, Retry) else policy
 
 
-def _nested_retries(policies: Sequence[Policy]) -> Iterator[Finding]:
+def _nested_retries(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
     retries = [policy for policy in policies if isinstance(policy, Retry)]
     if len(retries) > 1:
         attempts = worst_of(retries).attempts
@@ -192,7 +196,67 @@ def _nested_retries(policies: Sequence[Policy]) -> Iterator[Finding]:
         )
 
 
-_CHECKS: tuple[Callable[[Sequence[Policy]], Iterator[Finding]], ...] = (
+def _answers_that_hide_failures(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
+    for outer, inner in itertools.combinations(policies, 2):
+        if not isinstance(inner, Fallback | LastGood):
+            continue
+        if isinstance(outer, CircuitBreaker) and _overlap((outer.on, TimeoutExceededError), inner):
+            yield Finding(
+                "warning",
+                "fallback-inside-breaker",
+                f"{inner!r} hides failures from circuit breaker {outer.name!r}, which is outside of it",
+                "put it outside the breaker",
+            )
+        if isinstance(outer, Retry) and outer.on_result is None and _overlap(outer.on, inner):
+            yield Finding(
+                "warning",
+                "fallback-inside-retry",
+                f"{inner!r} answers for errors that {outer!r} around it is to try again",
+                "put it outside the retry",
+            )
+
+
+def _answers_that_are_never_given(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
+    for outer, inner in itertools.pairwise(policies):
+        if (
+            isinstance(outer, Fallback | LastGood)
+            and isinstance(inner, Fallback)
+            and not inner.makes_its_answer
+            and _takes_all(inner, outer)
+        ):
+            yield Finding(
+                "warning",
+                "fallback-never-used",
+                f"{inner!r} cannot fail and answers for all that {outer!r} around it would answer for",
+                "change their places, or leave one out",
+            )
+
+
+def _overlap(on: Any, inner: Fallback[Any] | LastGood) -> bool:
+    """Whether *inner* answers for what *on* names; False where predicates keep it to themselves."""
+    return any(
+        issubclass(one, other) or issubclass(other, one)
+        for one, other in itertools.product(named_exceptions(on), named_exceptions(inner.on))
+    )
+
+
+def _takes_all(inner: Fallback[Any], outer: Fallback[Any] | LastGood) -> bool:
+    wanted, taken = named_exceptions(outer.on), named_exceptions(inner.on)
+    return (
+        outer.on_result is None
+        and bool(wanted)
+        and all(issubclass(each, taken) for each in wanted)
+        and is_types(outer.on)
+    )
+
+
+_SHARED: tuple[tuple[type[Policy[Any]], str], ...] = (
+    (CircuitBreaker, "same-breaker"),
+    (LastGood, "same-last-good"),
+)
+"""What must not stand twice in one pipeline, and the code of that finding."""
+
+_CHECKS: tuple[Callable[[Sequence[Policy[Any]]], Iterator[Finding]], ...] = (
     _timeouts_that_never_fire,
     _shared_with_itself,
     _leases_too_short,
@@ -200,4 +264,6 @@ _CHECKS: tuple[Callable[[Sequence[Policy]], Iterator[Finding]], ...] = (
     _breakers_that_cannot_see_a_hang,
     _retries_that_do_not_fit,
     _nested_retries,
+    _answers_that_hide_failures,
+    _answers_that_are_never_given,
 )

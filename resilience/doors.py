@@ -19,10 +19,13 @@ from collections.abc import (
 from contextlib import AbstractAsyncContextManager
 from math import inf
 from typing import (
+    TYPE_CHECKING,
     Any,
+    ClassVar,
     Concatenate,
     Generic,
     Literal,
+    Never,
     NoReturn,
     ParamSpec,
     TypeAlias,
@@ -34,7 +37,7 @@ from typing import (
 import attrs
 
 from resilience.bounds import Around, Inner
-from resilience.call import Call, Step, invoke, new_call
+from resilience.call import Call, Step, dress, informed_at, invoke, new_call
 from resilience.clock import PROCESS_CLOCK
 from resilience.errors import RejectedError
 from resilience.events import EVERYWHERE, AttemptFinished, CallFinished, Hub, Listener
@@ -42,6 +45,7 @@ from resilience.modes import MODES
 from resilience.refusals import (
     is_bare_decorator,
     place_of_the_call,
+    refuse_shared_answers,
     refuse_what_cannot_be_wrapped,
     refuse_what_does_not_open,
     refuse_what_does_not_stream,
@@ -55,6 +59,13 @@ __all__ = ["Failure", "Guard", "Outcome", "Policy", "Stateful", "Stream", "Succe
 P = ParamSpec("P")
 T = TypeVar("T")
 S = TypeVar("S")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    # What a guard may answer with besides what the callee returns: a fallback's type, for most guards nothing.
+    F_co = TypeVarWithDefault("F_co", covariant=True, default=Never)
+else:
+    F_co = TypeVar("F_co", covariant=True)
 
 
 def _by_type(answer: object) -> str:
@@ -73,7 +84,8 @@ class Success(Generic[T]):
         attempts: Times the callee was entered.
         elapsed: Seconds from the door and back.
         exhausted: A result was still refused when the retries ran out.
-        from_fallback: The value is a fallback's.
+        from_fallback: The value is a fallback's, or one that was good before.
+        age: Seconds since the callee returned it, where it is one that was good before; else None.
         rejection: The rejection that ended the retries before, or None.
     """
 
@@ -82,6 +94,7 @@ class Success(Generic[T]):
     elapsed: float
     exhausted: bool = False
     from_fallback: bool = False
+    age: float | None = None
     rejection: RejectedError | None = None
     ok: Literal[True] = attrs.field(default=True, init=False, repr=False)
 
@@ -115,8 +128,13 @@ class Failure:
 Outcome: TypeAlias = Success[T] | Failure
 
 
-class Guard:
-    """What can be awaited around a call: a `Pipeline`, or a `Policy` on its own as the pipeline of one."""
+class Guard(Generic[F_co]):
+    """
+    What can be awaited around a call: a `Pipeline`, or a `Policy` on its own as the pipeline of one.
+
+    ``F_co`` is the type of a fallback's answer: a guarded call of type ``T`` gives ``T | F_co``. Without a fallback
+    there is none, and ``T | Never`` is ``T``.
+    """
 
     __slots__ = ("_label", "_step")
 
@@ -153,8 +171,12 @@ class Guard:
             for kind in (AttemptFinished, CallFinished)
         )
         if attempts:
-            call.fn = entries_told(call, attempts, *told_as)
+            dress(call, entries_told(attempts, *told_as))
         return call_told(step, calls, *told_as) if calls else step
+
+    def _keeper(self) -> str | None:
+        """What gives one answer to several calls, as it is written; None where each call has its own."""
+        return None
 
     def _linked(self) -> Step:
         try:
@@ -172,7 +194,7 @@ class Guard:
 
     def __call__(
         self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Coroutine[Any, Any, T]:
+    ) -> Coroutine[Any, Any, T | F_co]:
         """
         Run ``fn(*args, **kwargs)`` through the policies: ``await guarded(fetch, url)``.
 
@@ -187,7 +209,7 @@ class Guard:
             raise TypeError(f"use @p.wrap, not @p: a pipeline called with {fn.__name__} runs it")
         return _run(self._linked(), self._new_call(fn, args, kwargs), self)
 
-    def wrap(self, fn: Callable[P, Awaitable[T]], /) -> Callable[P, Coroutine[Any, Any, T]]:
+    def wrap(self, fn: Callable[P, Awaitable[T]], /) -> Callable[P, Coroutine[Any, Any, T | F_co]]:
         """
         The same for good: a coroutine function with *fn*'s exact signature, methods included. The fastest door.
 
@@ -201,7 +223,7 @@ class Guard:
         key = self._key
 
         @functools.wraps(fn)
-        async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        async def guarded(*args: P.args, **kwargs: P.kwargs) -> T | F_co:
             # new_call, written out: this is the path every call takes.
             call = Call()
             call.fn = fn
@@ -225,11 +247,11 @@ class Guard:
     @overload
     def informed(
         self, fn: Callable[Concatenate[Call, P], Awaitable[T]], /
-    ) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    ) -> Callable[P, Coroutine[Any, Any, T | F_co]]: ...
     @overload
     def informed(
         self, fn: Callable[Concatenate[S, Call, P], Awaitable[T]], /
-    ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]: ...
+    ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T | F_co]]: ...
     def informed(self, fn: Callable[..., Awaitable[Any]], /) -> Callable[..., Any]:
         """
         Like `wrap` for a function that takes a `Call` first (after ``self`` or ``cls``): attempt, deadline, key.
@@ -244,7 +266,7 @@ class Guard:
         @functools.wraps(fn)
         async def guarded(*args: Any, **kwargs: Any) -> Any:
             call = guard._new_call(fn, args, kwargs)
-            call.fn = lambda *a, **k: fn(*a[:place], call, *a[place:], **k)
+            dress(call, informed_at(place))
             return await _run(guard._linked(), call, guard)
 
         guarded.__signature__ = signature  # type: ignore[attr-defined]
@@ -252,50 +274,55 @@ class Guard:
 
     def opening(
         self, manager_fn: Callable[P, AbstractAsyncContextManager[T]], /
-    ) -> Callable[P, AbstractAsyncContextManager[T]]:
+    ) -> Callable[P, AbstractAsyncContextManager[T | F_co]]:
         """
         Guard the entering of an async context manager: ``async with guarded.opening(connect)(host) as connection:``.
 
         The body is the caller's: no policy sees it, no deadline is left open across it. Each attempt makes a manager.
 
         Raises:
-            TypeError: *manager_fn* is an async generator or coroutine function, or makes a synchronous manager.
+            TypeError: *manager_fn* is an async generator or coroutine function, or makes a synchronous manager; or a
+                policy would give what was entered to several callers.
         """
         refuse_what_does_not_open(manager_fn)
+        refuse_shared_answers(self._keeper(), "opening")
 
         @functools.wraps(manager_fn)
-        def opened(*args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T]:
+        def opened(*args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T | F_co]:
             return _Opening(self, manager_fn, args, kwargs)
 
         return opened
 
     def stream(
         self, generator_fn: Callable[P, AsyncGenerator[T, Any]], /, *, hold: bool = False
-    ) -> Callable[P, Stream[T]]:
+    ) -> Callable[P, Stream[T | F_co]]:
         """
         Guard a stream up to its first item: ``async with guarded.stream(rows)(query) as items:``.
 
         The items are iterated inside the block. One that was delivered is never replayed, no deadline
-        stays open across a yield, and a consumer who stops early is no failure.
+        stays open across a yield, and a consumer who stops early is no failure. What a fallback answers is the only
+        item.
 
         Args:
             hold: Keep the permits until the stream ends, so that its end is the verdict. Default False: the first
                 item is.
 
         Raises:
-            TypeError: *generator_fn* is a coroutine function, makes a context manager, or is a generator already.
+            TypeError: *generator_fn* is a coroutine function, makes a context manager, or is a generator already; or a
+                policy would give its first item to several callers.
         """
         refuse_what_does_not_stream(generator_fn)
+        refuse_shared_answers(self._keeper(), "stream")
 
         @functools.wraps(generator_fn)
-        def opened(*args: P.args, **kwargs: P.kwargs) -> Stream[T]:
+        def opened(*args: P.args, **kwargs: P.kwargs) -> Stream[T | F_co]:
             return Stream(self, generator_fn, args, kwargs, hold=hold)
 
         return opened
 
     async def outcome(
         self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Outcome[T]:
+    ) -> Outcome[T | F_co]:
         """
         Run it and raise no `Exception` of the call: a `Success` or a `Failure` says what happened.
 
@@ -320,14 +347,21 @@ class Guard:
             elapsed=PROCESS_CLOCK.now() - started,
             exhausted=call.exhausted,
             from_fallback=call.from_fallback,
+            age=call.age,
             rejection=call.rejection,
         )
 
 
-class Policy(Guard):
-    """A policy turns a step into a step."""
+class Policy(Guard[F_co]):
+    """
+    A policy turns a step into a step.
+
+    Attributes:
+        shares_answers: What the callee returned may be given to other calls as well.
+    """
 
     __slots__ = ()
+    shares_answers: ClassVar[bool] = False
 
     def __repr__(self) -> str:
         return spelled(self)
@@ -347,6 +381,9 @@ class Policy(Guard):
     def _link(self) -> Step:
         return self.link(invoke, Hub(None))
 
+    def _keeper(self) -> str | None:
+        return repr(self) if self.shares_answers else None
+
 
 class Stateful(Policy):
     """A policy that holds state and has identity: used in two pipelines it is shared; pickle and copy are refused."""
@@ -365,7 +402,7 @@ class Stateful(Policy):
         self.__reduce_ex__(2)
 
 
-async def _run(step: Step, call: Call, guard: Guard) -> Any:
+async def _run(step: Step, call: Call, guard: Guard[Any]) -> Any:
     if MODES.in_use:
         return await _switched(step, call, guard)
     try:
@@ -376,7 +413,7 @@ async def _run(step: Step, call: Call, guard: Guard) -> Any:
         raise
 
 
-async def _switched(step: Step, call: Call, guard: Guard) -> Any:
+async def _switched(step: Step, call: Call, guard: Guard[Any]) -> Any:
     """While a test has switched something, or somebody listens to every call."""
     if MODES.disabled():
         return await invoke(call)
@@ -392,7 +429,7 @@ async def _switched(step: Step, call: Call, guard: Guard) -> Any:
 
 @final
 class _Opening(AbstractAsyncContextManager[Any]):
-    def __init__(self, guard: Guard, fn: Any, args: tuple[Any, ...], kwargs: Any) -> None:
+    def __init__(self, guard: Guard[Any], fn: Any, args: tuple[Any, ...], kwargs: Any) -> None:
         self._guard = guard
         self._fn = fn
         self._args = args
@@ -428,7 +465,7 @@ class Stream(AsyncIterator[T]):
     """A guarded stream: an async context manager that gives itself, the iterator over the items."""
 
     def __init__(
-        self, guard: Guard, fn: Any, args: tuple[Any, ...], kwargs: Any, *, hold: bool
+        self, guard: Guard[Any], fn: Any, args: tuple[Any, ...], kwargs: Any, *, hold: bool
     ) -> None:
         self._guard = guard
         self._fn = fn
@@ -462,11 +499,14 @@ class Stream(AsyncIterator[T]):
         if self._hold:
             self._call.held = []
         try:
-            await _run(self._guard._linked(), self._call, self._guard)  # noqa: SLF001
+            answer = await _run(self._guard._linked(), self._call, self._guard)  # noqa: SLF001
         except BaseException as error:
             self._settle(error)
             await self._close()
             raise
+        if self._call.from_fallback:
+            await self._close()
+            self._ready = [answer]
         return self
 
     async def __anext__(self) -> T:

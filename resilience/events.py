@@ -38,14 +38,20 @@ __all__ = [
     "CallQueued",
     "CallRejected",
     "ChangeRefused",
+    "ChaosInjected",
     "CircuitStateChanged",
     "CircuitTripped",
     "Event",
+    "FallbackFailed",
+    "FallbackUsed",
+    "FlightAbandoned",
+    "FlightJoined",
     "Hub",
     "Listener",
     "OptionsChanged",
     "RetryScheduled",
     "RetryStopped",
+    "StaleServed",
     "Subscription",
     "TimedOut",
     "error_text_of",
@@ -190,6 +196,78 @@ class TimedOut(Event):
     """Our own deadline cut a call off after ``seconds``."""
 
     seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class FallbackUsed(Event):
+    """
+    A fallback answered in the place of a call.
+
+    Attributes:
+        error: Type name of the error it answered for, or None where a result was refused.
+        rejection: Type name of the rejection that ended the retries after that error, or None.
+    """
+
+    error: str | None
+    rejection: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class FallbackFailed(Event):
+    """
+    A fallback was asked and failed itself.
+
+    Attributes:
+        error: Type name of the error it was asked to answer for, or None where a result was refused.
+        failure: Type name of what it raised.
+    """
+
+    error: str | None
+    failure: str
+
+
+@attrs.frozen(kw_only=True)
+class StaleServed(Event):
+    """
+    The last good answer was given in the place of a call that failed.
+
+    Attributes:
+        age: Seconds since it was returned.
+        error: Type name of the error, or None where a result was refused.
+    """
+
+    age: float
+    error: str | None
+
+
+@attrs.frozen(kw_only=True)
+class FlightJoined(Event):
+    """A call waits for the answer to one like it that is in flight; ``callers`` wait for it by now."""
+
+    callers: int
+
+
+@attrs.frozen(kw_only=True)
+class FlightAbandoned(Event):
+    """The last caller left, so the call in flight was cancelled, ``after`` seconds."""
+
+    after: float
+
+
+@attrs.frozen(kw_only=True)
+class ChaosInjected(Event):
+    """
+    Something was done to a call on purpose.
+
+    Attributes:
+        kind: ``behaviour``, ``latency``, ``fault`` or ``result``.
+        seconds: Of a latency, else None.
+        error: Type name of a fault, else None.
+    """
+
+    kind: str
+    seconds: float | None = None
+    error: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -504,10 +582,15 @@ _LOGGED: dict[type[Event], int] = {
     TimedOut: logging.DEBUG,
     OptionsChanged: logging.INFO,
     ChangeRefused: logging.WARNING,
+    FallbackUsed: logging.DEBUG,
+    FallbackFailed: logging.WARNING,
+    StaleServed: logging.DEBUG,
+    FlightAbandoned: logging.DEBUG,
+    ChaosInjected: logging.INFO,
 }
 
 
-def _log(event: Event) -> None:
+def _log(event: Event) -> None:  # noqa: C901, PLR0912 - a line for each
     match event:
         case CircuitStateChanged():
             level = logging.WARNING if event.new in {"OPEN", "ISOLATED"} else logging.INFO
@@ -534,6 +617,29 @@ def _log(event: Event) -> None:
                 "%s: gave up after %d attempts (%s, %s)",
                 event.pipeline or event.policy, event.attempts, event.reason, event.error or "result",
             )  # fmt: skip
+        case FallbackUsed():
+            LOGGER.debug(
+                "%s: the fallback answered (%s)",
+                event.pipeline or event.policy,
+                event.error or "result",
+            )
+        case FallbackFailed():
+            LOGGER.warning(
+                "%s: the fallback failed (%s) in the place of %s",
+                event.pipeline or event.policy, event.failure, event.error or "a result",
+            )  # fmt: skip
+        case StaleServed():
+            LOGGER.debug(
+                "%s: gave an answer %.3g s old (%s)",
+                event.pipeline or event.policy, event.age, event.error or "result",
+            )  # fmt: skip
+        case FlightAbandoned():
+            LOGGER.debug(
+                "%s: nobody waits any more, cancelled after %.3g s",
+                event.pipeline or event.policy, event.after,
+            )  # fmt: skip
+        case ChaosInjected():
+            LOGGER.info("%s: injected %s", event.pipeline or event.policy, event.kind)
         case TimedOut():
             LOGGER.debug("%s: cut off after %g s", event.pipeline or event.policy, event.seconds)
         case OptionsChanged():

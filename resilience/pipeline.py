@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NoReturn, final
+from typing import Any, NoReturn, TypeVar, final
 
 from resilience.call import Call, Step, invoke
 from resilience.checks import Explanation, Finding, findings_of, worst_of
-from resilience.doors import Guard, Policy
+from resilience.doors import F_co, Guard, Policy
 from resilience.errors import ConfigurationError, PipelineWarning, RejectedError
 from resilience.events import (
     LISTENER,
@@ -24,12 +24,14 @@ from resilience.events import (
     Listener,
     hook_failed,
 )
-from resilience.strategies import is_asynchronous
 from resilience.validation import Allowed, check, is_function, one_of
+from resilience.validation import key as a_key
 from resilience.validation import name as a_name
 from resilience.watch import attempts_told, call_told
 
 __all__ = ["Pipeline", "flat", "parts_of", "spliced"]
+
+G = TypeVar("G")
 
 _ENABLED = one_of(
     "True, False, or a function without arguments that returns one, not async",
@@ -43,23 +45,10 @@ _POLICY = one_of(
 )
 
 
-def _hashable(value: object) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
-
-
-_KEY = one_of(
-    "None, a hashable value or a function of the call's arguments, not async",
-    lambda value: not is_asynchronous(value) and (callable(value) or _hashable(value)),
-    {"list": [], "mapping": {}, "list inside": ("tenant", []), "async": asyncio.sleep},
-)
 FIELDS: dict[str, Allowed] = {
     "policies": _POLICY,
     "name": a_name(none=True),
-    "key": _KEY,
+    "key": a_key(),
     "listeners": LISTENER,
     "enabled": _ENABLED,
 }
@@ -67,7 +56,7 @@ FIELDS: dict[str, Allowed] = {
 
 
 @final
-class Pipeline(Guard):
+class Pipeline(Guard[F_co]):
     """
     Policies around a call, outermost first. Frozen; it may be shared by any number of tasks, loops and threads.
 
@@ -91,7 +80,7 @@ class Pipeline(Guard):
 
     __slots__ = ("_enabled", "_explained", "_key_of", "_listeners", "_name", "_policies")
 
-    _policies: tuple[Policy | Pipeline, ...]
+    _policies: tuple[Policy[Any] | Pipeline[Any], ...]
     _name: str | None
     _key_of: Any
     _listeners: tuple[Listener, ...]
@@ -100,7 +89,7 @@ class Pipeline(Guard):
 
     def __init__(
         self,
-        *policies: Policy | Pipeline,
+        *policies: Policy[F_co] | Pipeline[F_co],
         name: str | None = None,
         key: Any = None,
         listeners: Iterable[Listener] = (),
@@ -159,11 +148,14 @@ class Pipeline(Guard):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, self._parts()
 
+    def _keeper(self) -> str | None:
+        return next((repr(each) for each in flat((self,)) if each.shares_answers), None)
+
     def _parts(self) -> tuple[Any, ...]:
         return self._policies, self._name, self._key_of, self._listeners, self._enabled
 
     @property
-    def policies(self) -> tuple[Policy | Pipeline, ...]:
+    def policies(self) -> tuple[Policy[Any] | Pipeline[Any], ...]:
         """What it is made of, outermost first, unnamed inner pipelines spliced in."""
         return self._policies
 
@@ -189,7 +181,9 @@ class Pipeline(Guard):
         off = not (_on(self._enabled) if callable(self._enabled) else self._enabled)
         return step if off else super()._watched(step, call)
 
-    def replace(self, policy: Policy, /, *, old: Policy | None = None) -> Pipeline:
+    def replace(
+        self, policy: Policy[G], /, *, old: Policy[Any] | None = None
+    ) -> Pipeline[F_co | G]:
         """
         The same pipeline with one policy exchanged for *policy*.
 
@@ -256,21 +250,23 @@ class Pipeline(Guard):
 
 
 def _rebuilt(
-    policies: tuple[Policy | Pipeline, ...],
+    policies: tuple[Policy[Any] | Pipeline[Any], ...],
     name: str | None,
     key: Any,
     listeners: tuple[Listener, ...],
     enabled: bool | Callable[[], bool],  # noqa: FBT001 - Pipeline's own
-) -> Pipeline:
+) -> Pipeline[Any]:
     return Pipeline(*policies, name=name, key=key, listeners=listeners, enabled=enabled)
 
 
-def parts_of(pipeline: Pipeline) -> tuple[Any, ...]:
+def parts_of(pipeline: Pipeline[Any]) -> tuple[Any, ...]:
     """Policies, name, key, listeners and switch: all it was made of."""
     return pipeline._parts()  # noqa: SLF001 - our own class
 
 
-def spliced(policies: Iterable[Policy | Pipeline]) -> Iterator[Policy | Pipeline]:
+def spliced(
+    policies: Iterable[Policy[Any] | Pipeline[Any]],
+) -> Iterator[Policy[Any] | Pipeline[Any]]:
     """The same with the pipelines that are no more than their policies dissolved."""
     for policy in policies:
         if isinstance(policy, Pipeline) and policy._parts()[1:] == (None, None, (), True):  # noqa: SLF001
@@ -279,12 +275,12 @@ def spliced(policies: Iterable[Policy | Pipeline]) -> Iterator[Policy | Pipeline
             yield policy
 
 
-def flat(policies: Iterable[Policy | Pipeline]) -> tuple[Policy, ...]:
+def flat(policies: Iterable[Policy[Any] | Pipeline[Any]]) -> tuple[Policy[Any], ...]:
     """Every policy, those of inner pipelines that stay steps of their own included."""
     return tuple(_flattened(policies))
 
 
-def _flattened(policies: Iterable[Policy | Pipeline]) -> Iterator[Policy]:
+def _flattened(policies: Iterable[Policy[Any] | Pipeline[Any]]) -> Iterator[Policy[Any]]:
     for policy in policies:
         if isinstance(policy, Pipeline):
             if policy._enabled is not False:  # noqa: SLF001

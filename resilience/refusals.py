@@ -21,6 +21,7 @@ from resilience.strategies import is_asynchronous
 __all__ = [
     "is_bare_decorator",
     "place_of_the_call",
+    "refuse_shared_answers",
     "refuse_what_cannot_be_wrapped",
     "refuse_what_does_not_open",
     "refuse_what_does_not_stream",
@@ -169,3 +170,12 @@ def _returns_awaitable(fn: Any) -> bool:
         return name.rpartition(".")[2] in _AWAITABLES and "|" not in arguments.rpartition("]")[2]
     kind = get_origin(annotation) or annotation
     return isinstance(kind, type) and issubclass(kind, Awaitable)
+
+
+def refuse_shared_answers(keeper: str | None, door: str) -> None:
+    """A connection or a stream belongs to the one who opened it."""
+    if keeper is not None:
+        raise TypeError(
+            f"{keeper} gives one answer to several callers, and what {door} opens belongs to one: "
+            "leave it out of this pipeline"
+        )

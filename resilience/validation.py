@@ -33,6 +33,7 @@ __all__ = [
     "in_seconds",
     "instance",
     "is_function",
+    "key",
     "name",
     "one_of",
     "ratio",
@@ -214,6 +215,28 @@ def one_of(text: str, accepts: Callable[[Any], bool], breaches: Mapping[str, obj
     return Allowed(text, accepts, breaches)
 
 
+def _hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def key() -> Allowed:
+    """None, a hashable value, or a function of the call's arguments."""
+    return Allowed(
+        "None, a hashable value or a function of the call's arguments, not async",
+        lambda value: not is_asynchronous(value) and (callable(value) or _hashable(value)),
+        {
+            "list": [],
+            "mapping": {},
+            "list inside": ("tenant", []),
+            "async": _an_async_function,
+        },
+    )
+
+
 def clock() -> Allowed:
     """None, an object with ``now()``, or a function that returns seconds."""
     return Allowed(
@@ -249,12 +272,19 @@ def check(path: str, value: object, allowed: Allowed) -> None:
         raise refuse(path, value, allowed.text)
 
 
-def spelled(value: object) -> str:
-    """How a policy was written: the first field bare, the others by name, defaults left out."""
+def spelled(value: object, *, name: str | None = None, first: str | None = None) -> str:
+    """
+    How a policy was written: the first field bare, the others by name, defaults left out.
+
+    Args:
+        value: The policy.
+        name: In the place of its class.
+        first: In the place of its first field.
+    """
     kind: Any = type(value)
     fields = [each for each in attrs.fields(kind) if each.init]
-    parts: list[str] = []
-    for each in fields:
+    parts: list[str] = [] if first is None else [first]
+    for each in fields[len(parts) :]:
         given = getattr(value, each.name)
         default = each.default
         if hasattr(default, "factory"):
@@ -264,7 +294,7 @@ def spelled(value: object) -> str:
                 parts.append(f"{each.name}={_spelled(given)}")
         elif given is not None:
             parts.append(_spelled(given))
-    return f"{type(value).__name__}({', '.join(parts)})"
+    return f"{name or type(value).__name__}({', '.join(parts)})"
 
 
 def _spelled(value: object) -> str:

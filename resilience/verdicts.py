@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ErrorFilter",
     "Judge",
+    "Named",
     "ResultFilter",
     "Verdict",
     "error_filter",
@@ -135,6 +136,35 @@ def _matcher(spec: Any) -> Callable[[Exception], object]:
     if is_strategy(spec):
         return lambda error: asked_about_error(spec, error)
     return spec  # type: ignore[no-any-return]
+
+
+@final
+class Named:
+    """
+    Whether an error is what ``on`` names, rejections and our own deadlines included.
+
+    A group is, if it is so itself or all its leaves are: what nobody named is not to be answered for. A predicate that
+    raises has said yes (law 6). Synchronous; safe in any thread if the user's predicates are.
+    """
+
+    __slots__ = ("_matches", "_owner", "_spec")
+
+    def __init__(self, owner: str, spec: Any) -> None:
+        self._owner = owner
+        self._spec = spec
+        self._matches = _matcher(spec)
+
+    def __call__(self, error: Exception) -> bool:
+        if is_types(self._spec) and self._matches(error):
+            return True
+        return all(map(self._leaf, leaves(error)))
+
+    def _leaf(self, error: Exception) -> bool:
+        try:
+            return bool(self._matches(error))
+        except Exception as fault:  # noqa: BLE001 - law 6
+            hook_failed(f"{self._owner}.on", self._spec, fault)
+            return True
 
 
 @final

@@ -55,15 +55,17 @@ def attempts_told(step: Step, heard: Iterable[Listener], pipeline: str | None, l
 
 
 def entries_told(
-    call: Call, heard: Iterable[Listener], pipeline: str | None, label: str
-) -> Callable[..., Awaitable[Any]]:
-    """The callee of a call that is about to run; *heard* are told of each time it is entered."""
-    fn = call.fn
+    heard: Iterable[Listener], pipeline: str | None, label: str
+) -> Callable[[Call, Callable[..., Any]], Callable[..., Any]]:
+    """For `dress`, on a call that is about to run; *heard* are told of each time its callee is entered."""
 
-    async def entered(*args: Any, **kwargs: Any) -> Any:
-        return await _told(lambda: fn(*args, **kwargs), call.attempt, heard, pipeline, label)
+    def dressed(call: Call, fn: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+        async def entered(*args: Any, **kwargs: Any) -> Any:
+            return await _told(lambda: fn(*args, **kwargs), call.attempt, heard, pipeline, label)
 
-    return entered
+        return entered
+
+    return dressed
 
 
 async def _told(

@@ -88,6 +88,7 @@ class _Tries:
         self.attempt += 1
         self.call.attempt = self.attempt
         self.call.previous_error = failure
+        self.call.begin_again()
         if self.state is not None:
             self.state.idle_for += self.delay
             self.state.attempt_number = self.attempt

@@ -26,7 +26,9 @@ from resilience import (
     ConsecutiveFailures,
     CountWindow,
     FailureRate,
+    Fallback,
     FullJitter,
+    LastGood,
     Pipeline,
     ResilienceError,
     Retry,
@@ -51,6 +53,8 @@ VALID: dict[type, Callable[[], dict[str, Any]]] = {
     CountWindow: lambda: {"calls": 100},
     TimeWindow: lambda: {"seconds": 30},
     FullJitter: dict,
+    Fallback: lambda: {"value": None, "on": OSError},
+    LastGood: lambda: {"ttl": 60},
 }
 """The least that each class of options takes."""
 
@@ -275,6 +279,34 @@ CONTRADICTIONS: list[Any] = [
         "at least one exception class where on_result is None",
         id="a retry of nothing",
     ),
+    pytest.param(
+        lambda: Fallback(None, on=()),
+        "Fallback.on",
+        "()",
+        "at least one exception class where on_result is None",
+        id="a fallback for nothing",
+    ),
+    pytest.param(
+        lambda: LastGood(60, on=()),
+        "LastGood.on",
+        "()",
+        "at least one exception class where on_result is None",
+        id="a last good answer for nothing",
+    ),
+    pytest.param(
+        lambda: Fallback.using(on=OSError),
+        "Fallback.using",
+        "()",
+        "at least one async function",
+        id="a fallback of no function",
+    ),
+    pytest.param(
+        lambda: Fallback.using(_nothing, None, on=OSError),
+        "Fallback.using[1]",
+        "None",
+        "an async function of the error and the call",
+        id="a fallback of something else",
+    ),
 ]
 
 
@@ -293,10 +325,16 @@ def _twice() -> Pipeline:
     return Pipeline(breaker, breaker, Timeout(1))
 
 
+def _kept_twice() -> Pipeline:
+    kept = LastGood(60)
+    return Pipeline(kept, Timeout(1), kept)
+
+
 PIPELINES: list[Any] = [
     pytest.param(lambda: Pipeline(Timeout(2), Timeout(2)), "can never fire", id="equal timeouts"),
     pytest.param(lambda: Pipeline(Timeout(2), Timeout(3)), "can never fire", id="longer inside"),
     pytest.param(_twice, "stands twice in one pipeline", id="one breaker twice"),
+    pytest.param(_kept_twice, "stands twice in one pipeline", id="one memory twice"),
     pytest.param(
         lambda: Pipeline(CircuitBreaker("refused lease", on=OSError, probe_lease=1), Timeout(2)),
         "ends before Timeout\\(2.0\\)",

@@ -27,7 +27,9 @@ from tenacity import (
 from resilience import (
     CircuitBreaker,
     CircuitOpenError,
+    Fallback,
     FullJitter,
+    LastGood,
     Pipeline,
     PipelineWarning,
     Retry,
@@ -38,6 +40,10 @@ from resilience.testing import Script, run
 from tests.explain.kit import built, explained, worst
 
 INF = math.inf
+
+
+async def _replica(_: object, __: object) -> None:
+    raise OSError
 
 
 def retry(attempts: int | None = 3, wait: Any = 1, **options: Any) -> Retry:
@@ -82,6 +88,17 @@ def retry(attempts: int | None = 3, wait: Any = 1, **options: Any) -> Retry:
             (retry(3), Timeout(2.5), retry(9)), 9, 3 * 2.5 + 2, id="a deadline in between"
         ),
         pytest.param((Timeout(lambda _: 2),), 1, INF, id="a timeout that nobody can read"),
+        pytest.param(
+            (Fallback(None, on=OSError), retry(3), Timeout(2)), 3, 8, id="a value takes no time"
+        ),
+        pytest.param(
+            (Timeout(20), Fallback.using(_replica, on=OSError), retry(3), Timeout(2)),
+            3,
+            20,
+            id="a function takes as long as it may",
+        ),
+        pytest.param((Fallback.using(_replica, on=OSError), Timeout(2)), 1, INF, id="or for ever"),
+        pytest.param((LastGood(60), Timeout(2)), 1, 2, id="an old answer takes no time"),
         pytest.param((Timeout(5), Timeout(lambda _: 2)), 1, 5, id="inside one that can be read"),
     ],
 )

@@ -5,8 +5,10 @@ The checks of a pipeline: each finding where it is due, and none a step to the s
 from __future__ import annotations
 
 import itertools
+import re
 import warnings
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +19,16 @@ from resilience import (
     ConfigurationError,
     ConsecutiveFailures,
     FailureRate,
+    Fallback,
     Finding,
+    LastGood,
     Pipeline,
     PipelineWarning,
     ResilienceWarning,
     Retry,
     SlowRate,
     Timeout,
+    checks,
 )
 from resilience.checks import findings_of
 from tests.explain.kit import built, explained
@@ -41,6 +46,12 @@ def retry(attempts: int | None = 3, wait: float = 1, **options: Any) -> Retry:
 
 ONE = breaker(overdue_after=1)
 OTHER = breaker(overdue_after=1)
+KEPT = LastGood(60)
+
+
+async def _replica(_: object, __: object) -> None:
+    raise OSError
+
 
 FOUND: list[Any] = [
     # an attempt timeout that cannot fire
@@ -89,9 +100,76 @@ FOUND: list[Any] = [
     # retries in one another
     pytest.param("nested-retries", (retry(), retry()), id="two"),
     pytest.param("nested-retries", (retry(), Timeout(2), retry()), id="with a timeout between"),
+    # one memory twice
+    pytest.param("same-last-good", (KEPT, Timeout(2), KEPT), id="one memory twice"),
+    # answers that hide failures
+    pytest.param(
+        "fallback-inside-breaker", (ONE, Fallback(None, on=ConnectionError)), id="a part of it"
+    ),
+    pytest.param(
+        "fallback-inside-breaker",
+        (breaker(on=ValueError), Timeout(2), Fallback(None, on=TimeoutError)),
+        id="our own deadline",
+    ),
+    pytest.param("fallback-inside-breaker", (ONE, LastGood(60), Timeout(2)), id="a last good one"),
+    pytest.param("fallback-inside-retry", (retry(), Fallback(None, on=OSError)), id="the same"),
+    pytest.param("fallback-inside-retry", (retry(), Fallback(None, on=Exception)), id="all"),
+    pytest.param("fallback-inside-retry", (retry(), Timeout(2), LastGood(60)), id="an old one"),
+    # answers that are never given
+    pytest.param(
+        "fallback-never-used",
+        (Fallback(1, on=ConnectionError), Fallback(None, on=OSError)),
+        id="the inner value takes all",
+    ),
+    pytest.param(
+        "fallback-never-used",
+        (LastGood(60), Fallback(None, on=Exception)),
+        id="a memory that nobody asks",
+    ),
 ]
 
 FINE: list[Any] = [
+    pytest.param("same-last-good", (KEPT, LastGood(60)), id="two memories"),
+    pytest.param(
+        "fallback-inside-breaker", (Fallback(None, on=OSError), ONE), id="a fallback outside"
+    ),
+    pytest.param(
+        "fallback-inside-breaker", (ONE, Fallback(None, on=KeyError)), id="what counts for nothing"
+    ),
+    pytest.param(
+        "fallback-inside-breaker", (ONE, Fallback(None, on=lambda _: True)), id="a predicate"
+    ),
+    pytest.param(
+        "fallback-inside-retry", (Fallback(None, on=OSError), retry()), id="outside a retry"
+    ),
+    pytest.param(
+        "fallback-inside-retry", (retry(), Fallback(None, on=KeyError)), id="another error"
+    ),
+    pytest.param(
+        "fallback-inside-retry",
+        (retry(on_result=lambda result: result is None), Fallback(None, on=OSError)),
+        id="a result that is tried again",
+    ),
+    pytest.param(
+        "fallback-never-used",
+        (Fallback(1, on=OSError), Fallback(None, on=ConnectionError)),
+        id="the inner one takes less",
+    ),
+    pytest.param(
+        "fallback-never-used",
+        (Fallback(1, on=OSError), Fallback.using(_replica, on=OSError)),
+        id="the inner one may fail",
+    ),
+    pytest.param(
+        "fallback-never-used",
+        (Fallback(1, on=TimeoutError), Timeout(2), Fallback(None, on=OSError)),
+        id="a deadline between them",
+    ),
+    pytest.param(
+        "fallback-never-used",
+        (Fallback(1, on=lambda _: True), Fallback(None, on=OSError)),
+        id="nobody knows what it wants",
+    ),
     pytest.param("attempt-timeout", (Timeout(2), Timeout(1.999)), id="a little shorter"),
     pytest.param("attempt-timeout", (Timeout(2),), id="only one"),
     pytest.param("attempt-timeout", (Timeout(2), Timeout(lambda _: 9)), id="a function inside"),
@@ -151,13 +229,23 @@ def test_no_finding_a_step_to_the_side(code, policies):
 def test_every_finding_is_tried_both_ways():
     """Instrument: a check that is added has its cases here."""
     codes = {"attempt-timeout", "same-breaker", "probe-lease", "retry-inside-breaker",
-             "breaker-without-timeout", "retries-do-not-fit", "nested-retries"}  # fmt: skip
+             "breaker-without-timeout", "retries-do-not-fit", "nested-retries",
+             "same-last-good", "fallback-inside-breaker", "fallback-inside-retry",
+             "fallback-never-used"}  # fmt: skip
 
     assert codes == {case.values[0] for case in FOUND}
     assert codes == {case.values[0] for case in FINE}
-    from resilience import checks  # noqa: PLC0415 - its private list, for this test only
+    assert codes == set(re.findall(r'"([a-z-]+)"', _codes_in_the_source()))
 
-    assert len(codes) == len(checks._CHECKS)
+
+def _codes_in_the_source() -> str:
+    """Where `checks` writes a finding's code: after its severity, or beside the class that must not stand twice."""
+    source = Path(checks.__file__).read_text(encoding="utf-8")
+    return (
+        " ".join(re.findall(r'"(?:error|warning)",\s*"[a-z-]+"|\(\w+, "same-[a-z-]+"\)', source))
+        .replace('"error"', "")
+        .replace('"warning"', "")
+    )
 
 
 def test_the_texts_give_the_numbers():

@@ -22,6 +22,8 @@ from resilience import (
     CountWindow,
     Failure,
     FailureRate,
+    Fallback,
+    LastGood,
     Permit,
     Pipeline,
     RejectedError,
@@ -150,6 +152,62 @@ async def informed() -> None:
     assert_type(await pipeline.informed(attempt)("1"), Item)
     assert_type(await pipeline.informed(attempt)(sku="1"), Item)
     assert_type(await Shop().find_again("1"), Item)
+
+
+async def replica(error: Exception, call: Call) -> bytes:
+    """Makes another answer."""
+    raise NotImplementedError(error, call)
+
+
+async def replica_of_a_result(error: Exception | None, call: Call) -> bytes:
+    raise NotImplementedError(error, call)
+
+
+or_none = Fallback(None, on=OSError)
+or_bytes = Fallback.using(replica, replica, on=(OSError, CircuitOpenError))
+last_good = LastGood(timedelta(minutes=1), on=OSError, key=lambda sku: sku, max_keys=5, name="skus")
+assert_type(or_none, Fallback[None])
+assert_type(or_bytes, Fallback[bytes])
+assert_type(
+    Fallback.using(replica_of_a_result, on=OSError, on_result=lambda result: result is None),
+    Fallback[bytes],
+)
+assert_type(last_good.snapshot().served, int)
+
+
+class Quotes:
+    """Methods with a fallback."""
+
+    @or_none.wrap
+    async def find(self, sku: str) -> Item:
+        raise NotImplementedError(sku)
+
+
+async def fallbacks() -> None:
+    """A fallback's answer is one of the types a call gives, through every door and in any pipeline: ``T | F``."""
+    assert_type(await or_none(lookup, "1"), Item | None)
+    assert_type(await or_none.wrap(lookup)("1", fresh=True), Item | None)
+    assert_type(await Quotes().find("1"), Item | None)
+    assert_type(await or_none.informed(attempt)("1"), Item | None)
+    assert_type(await or_bytes(lookup, "1"), Item | bytes)
+    assert_type(await last_good(lookup, "1"), Item)
+    assert_type(await or_none.outcome(lookup, "1"), Success[Item | None] | Failure)
+    async with or_none.opening(connect)("host") as connection:
+        assert_type(connection, Item | None)
+    async with or_none.stream(rows)("query") as items:
+        async for item in items:
+            assert_type(item, Item | None)
+
+    assert_type(Pipeline(retry, timeout), Pipeline)
+    guarded = Pipeline(or_none, last_good, retry, Pipeline(breaker, timeout, name="inner"))
+    assert_type(guarded, Pipeline[None])
+    assert_type(await guarded(lookup, "1"), Item | None)
+    assert_type(await guarded.wrap(lookup)("1"), Item | None)
+    assert_type(await Pipeline(or_none, or_bytes, retry)(lookup, "1"), Item | bytes | None)
+    assert_type(await Pipeline(retry, Pipeline(or_bytes, name="inner"))(lookup, "1"), Item | bytes)
+    assert_type(await guarded.replace(Timeout(5))(lookup, "1"), Item | None)
+    assert_type(await Pipeline(timeout).replace(or_bytes)(lookup, "1"), Item | bytes)
+    assert_type(await Pipeline(Fallback(Item(), on=OSError), timeout)(lookup, "1"), Item)
 
 
 def about_a_call(call: Call) -> None:

@@ -4,7 +4,7 @@ Lines that must not pass a type checker, each with what mypy says of it. Held by
 
 from __future__ import annotations
 
-from resilience import Call, CircuitBreaker, Pipeline, Retry, Timeout
+from resilience import Call, CircuitBreaker, Fallback, LastGood, Pipeline, Retry, Timeout
 
 
 async def lookup(sku: str) -> int:
@@ -39,6 +39,10 @@ CircuitBreaker("catalogue", on=OSError, break_duration="5")  # E: incompatible t
 CircuitBreaker("catalogue", on=OSError, trip=0.5)  # E: incompatible type "float"
 Pipeline(2)  # E: incompatible type "int"
 Pipeline(Timeout)  # E: incompatible type "type[Timeout]"
+Fallback(None)  # E: Missing named argument "on" for "Fallback"
+Fallback(None, OSError)  # E: Too many positional arguments for "Fallback"
+Fallback.using(plain, on=OSError)  # E: incompatible type
+LastGood("60")  # E: incompatible type "str"
 
 # A frozen value stays what it is.
 Timeout(2).seconds = 3  # E: "seconds"
@@ -61,3 +65,7 @@ async def doors() -> None:
     # The result keeps its type.
     text: str = await pipeline(lookup, "1")  # E: expected "Callable[[str], Awaitable[str]]"
     del text
+    # A fallback's answer is not hidden.
+    item: int = await Fallback(None, on=OSError)(lookup, "1")  # E: expression has type "int | None"
+    other: int = await Pipeline(Fallback(None, on=OSError), pipeline)(lookup, "1")  # E: "int | None"
+    del item, other
