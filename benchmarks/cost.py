@@ -19,7 +19,7 @@ from benchmarks.report import Options, Table
 from benchmarks.rivals import OURS, Adapter, Function, Kind, Settings
 from benchmarks.rivals.ours import circuit, pipeline, retrying
 from benchmarks.rounds import Contender, cost_table, measure
-from resilience import Call, CircuitState, FailureRate, SlowRate, Timeout
+from resilience import Call, CircuitState, FailureRate, RetryBudget, SlowRate, Timeout
 from resilience.events import CallRejected, CircuitStateChanged, RetryScheduled
 
 __all__ = ["run"]
@@ -64,6 +64,8 @@ def _breakers(field: Field) -> dict[str, Contender]:
 
 def _retries(field: Field) -> dict[str, Contender]:
     made = {name: each.retry(floors.callee, Settings()) for name, each in field.having("retry")}
+    with_budget = attrs.evolve(retrying(Settings()), budget=RetryBudget())
+    made["resilience, with a budget"] = with_budget.wrap(floors.callee)
     return _units() | made
 
 

@@ -4,6 +4,7 @@ Resilience for asynchronous Python: one pipeline object that any coroutine can b
 Composes a lock-free circuit breaker, retries with tenacity's strategies and timeouts; runs on asyncio and on trio.
 """
 
+from resilience.budgets import BudgetSnapshot, RetryBudget
 from resilience.call import Call
 from resilience.checks import Explanation, Finding
 from resilience.core.backoff import FullJitter
@@ -34,6 +35,7 @@ from resilience.policies.retry import Retry
 from resilience.policies.timeout import Timeout
 
 __all__ = [
+    "BudgetSnapshot",
     "Bulkhead",
     "BulkheadFullError",
     "BulkheadSnapshot",
@@ -67,6 +69,7 @@ __all__ = [
     "ResilienceError",
     "ResilienceWarning",
     "Retry",
+    "RetryBudget",
     "SlowRate",
     "Success",
     "ThrottledError",

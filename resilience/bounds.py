@@ -65,9 +65,14 @@ def INVOKE(starts: Sequence[Reach], deadline: float) -> Sequence[Reach]:  # noqa
 @final
 @attrs.define
 class Effort:
-    """How many more intervals may be followed; where that is not enough, a bound that is too high has to do."""
+    """
+    How many more intervals may be followed; where that is not enough, a bound that is too high has to do.
+
+    ``retries``: retries around the one that is followed which are at an attempt that is not their first.
+    """
 
     left: int = 40_000
+    retries: int = 0
 
     def spend(self, intervals: int) -> bool:
         """Whether there is enough left."""

@@ -182,7 +182,8 @@ class RetryStopped(Event):
 
     Attributes:
         attempts: Attempts that ran.
-        reason: ``attempts``, ``stop``, ``deadline``, ``retry_after``, ``rejected`` or ``not retryable``.
+        reason: ``attempts``, ``stop``, ``deadline``, ``retry_after``, ``budget`` (spent), ``nested`` (a retry around it
+            retries), ``rejected`` or ``not retryable``.
         error: Type name of the last error, or None where a result was refused.
     """
 

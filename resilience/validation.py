@@ -35,6 +35,7 @@ __all__ = [
     "is_function",
     "key",
     "name",
+    "number",
     "one_of",
     "ratio",
     "refuse",
@@ -154,6 +155,19 @@ def count(*, low: int = 1, high: int = 10**9, none: bool = False) -> Allowed:
         breaches["none"] = None
     text = f"a whole number >= {low}, at most {high:,}" + (", or None" if none else "")
     return Allowed(text, accepts, breaches)
+
+
+def number(low: float, high: float) -> Allowed:
+    """Any number from *low* to *high*."""
+
+    def accepts(value: object) -> bool:
+        return (
+            isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+        )
+
+    breaches = dict(_NOT_NUMBERS)
+    breaches |= {"none": None, "below": low - 0.5, "above": high + 0.5, "infinite": math.inf}
+    return Allowed(f"a number from {low:g} to {high:g}", accepts, breaches)
 
 
 def ratio() -> Allowed:

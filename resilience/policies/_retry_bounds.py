@@ -40,30 +40,44 @@ class RetryReach:
         self._inner = inner
         self._early = early
         self._effort = effort
-        self._limit = math.inf if policy.attempts is None else policy.attempts
+        self._most = math.inf if policy.attempts is None else policy.attempts
         self._asked = policy.retry_after is not False or any(
             issubclass(each, RejectedError) for each in named_exceptions(policy.on)
         )
 
     def __call__(self, starts: Sequence[Reach], deadline: float) -> Sequence[Reach]:
+        around = self._effort.retries
+        # One with a budget leaves it to the retry around it that retries; a budget itself is taken to give.
+        stands_down = self._policy.budget is not None and around
+        try:
+            return self._followed(starts, deadline, 1 if stands_down else self._most)
+        finally:
+            self._effort.retries = around
+
+    def _followed(self, starts: Sequence[Reach], deadline: float, limit: float) -> Sequence[Reach]:
         policy = self._policy
         # What a strategy sees of time is told by the policy's clock, which may be any.
         began = _instant(starts) if policy.clock is None else math.inf
-        # Far from any deadline every attempt is like the first.
-        alike = self._inner([ORIGIN], deadline) if deadline == math.inf else None
+        alike: Sequence[Reach] = ()
         ends: list[Reach] = []
         number = 0
         while starts:
             number += 1
-            found = self._inner(starts, deadline) if alike is None else shifted(starts, alike)
+            self._effort.retries += number == 2  # noqa: PLR2004 - from the second attempt on it retries
+            if deadline < math.inf:
+                found = self._inner(starts, deadline)
+            else:
+                # Far from any deadline the first attempt is like any first one, and the others are alike.
+                alike = self._inner([ORIGIN], deadline) if number <= 2 else alike  # noqa: PLR2004
+                found = shifted(starts, alike)
             reached = merged(found)
             after, before = stops_from(policy.stop, number)
             due = began + after if after > 0 else -math.inf
             # No wait is begun that does not end before this.
             until = min(deadline, began + before)
-            if self._early or number >= self._limit:
+            if self._early or number >= limit:
                 ends += reached
-            if number >= self._limit:
+            if number >= limit:
                 break
             short, own = wait_bounds(policy.wait, number, policy.max_delay)
             long = policy.max_delay if self._asked else own
@@ -79,13 +93,13 @@ class RetryReach:
                 if each.first < due and each.first + short < until
             )
             if starts and not self._effort.spend(1 + len(found)):
-                ends.append(self._no_more_than(starts, number, deadline))
+                ends.append(self._no_more_than(starts, limit - number, deadline))
                 break
         return merged(ends)
 
-    def _no_more_than(self, starts: Sequence[Reach], number: int, deadline: float) -> Reach:
-        """What the attempts after *number* cannot exceed, where following each of them would take too long."""
-        here, more = bounds_of(starts), self._limit - number
+    def _no_more_than(self, starts: Sequence[Reach], more: float, deadline: float) -> Reach:
+        """What so many *more* attempts cannot exceed, where following each of them would take too long."""
+        here = bounds_of(starts)
         first = min(start.first for start in starts)
         # Whenever it starts: with less time left there may be more attempts in it.
         anywhere = ORIGIN if deadline == math.inf else Reach(0, first, deadline)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 import anyio
 import anyio.lowlevel
 
+from resilience.budgets import outer_retries, retrying
 from resilience.call import GRAIN, Call, Step
 from resilience.clock import PROCESS_CLOCK, RNG, loop_time
 from resilience.core.backoff import FullJitter
@@ -42,7 +43,9 @@ __all__ = ["Retrying"]
 
 _REFUSED = "result refused"
 # Ends that a note explains even where the first attempt was the only one.
-_TOLD = frozenset({"deadline", "rejected", "retry_after", "stop"})
+_TOLD = frozenset({"budget", "deadline", "rejected", "retry_after", "stop"})
+# Ends after which more attempts might have helped.
+_EXHAUSTED = frozenset({"attempts", "budget", "deadline", "nested", "retry_after", "stop"})
 
 
 @final
@@ -106,10 +109,12 @@ class Retrying:
     __slots__ = (
         "__weakref__",
         "_asks_results",
+        "_budget",
         "_clock",
         "_gates",
         "_hub",
         "_label",
+        "_looks",
         "_named",
         "_needs_state",
         "_policy",
@@ -136,6 +141,8 @@ class Retrying:
         self._asks_results = policy.on_result is not None or (
             is_strategy(on) and not judges_errors_only(on)
         )
+        self._budget = policy.budget
+        self._looks = self._asks_results or policy.budget is not None
         self._needs_state = (
             is_strategy(on)
             or is_strategy(policy.on_result)
@@ -161,7 +168,15 @@ class Retrying:
             result = await self._step(call)
         except Exception as error:  # noqa: BLE001 - `on` decides
             failure = error
+        if failure is None and not self._looks:
+            return result
         if failure is None and not self._asks_results:
+            budget: Any = self._budget
+            # budget._count, written out: this is the path every call takes.
+            slot = budget._ledger.current  # noqa: SLF001 - our own
+            if slot.successes >= slot.edge:
+                slot = budget._ledger.turn(budget._clock.now())  # noqa: SLF001 - (as above)
+            slot.successes += 1
             return result
         tries = _Tries(call, failure, result, started)
         failure = None
@@ -181,11 +196,24 @@ class Retrying:
                 retry_object=self._policy,
             )
         while (reason := await self._reason_to_stop(tries)) is None:
+            await self._wait(tries)
+            with retrying():
+                await self._try(tries)
+        return self._give_up(tries, reason)
+
+    async def _wait(self, tries: _Tries) -> None:
+        """Sleep until the next attempt, which is paid for already."""
+        budget = self._budget
+        try:
             self._tell(tries)
             tries.next()
             await _sleep(tries.delay, exactly=tries.floor > 0)
-            await self._try(tries)
-        return self._give_up(tries, reason)
+        except BaseException:
+            if budget is not None:
+                budget._give_back()  # noqa: SLF001 - our own
+            raise
+        if budget is not None:
+            budget._start()  # noqa: SLF001 - (as above)
 
     async def _try(self, tries: _Tries) -> None:
         tries.failure = None
@@ -199,7 +227,7 @@ class Retrying:
     # ---------------------------------------------------------------- deciding
 
     async def _reason_to_stop(self, tries: _Tries) -> str | None:
-        policy, state, failure = self._policy, tries.state, tries.failure
+        state, failure = tries.state, tries.failure
         self._record(state, failure, tries.result)
         rejected = isinstance(failure, RejectedError)
         if failure is not None and not rejected:
@@ -207,10 +235,21 @@ class Retrying:
             tries.failed = failure
         if not await self._worth_it(state, failure, tries.result):
             return "rejected" if rejected else "not retryable"
+        return await self._reason_against_another(tries)
+
+    async def _reason_against_another(self, tries: _Tries) -> str | None:  # noqa: PLR0911 - a rule each
+        """Why an attempt that is worth it is not made; its delay is known then."""
+        policy, state = self._policy, tries.state
         if policy.attempts is not None and tries.attempt >= policy.attempts:
             return "attempts"
-        tries.delay, tries.floor = await self._delay(state, tries.attempt, failure, tries.result)
+        if self._budget is not None and outer_retries():
+            return "nested"
+        answer = tries.failure, tries.result
+        tries.delay, tries.floor = await self._delay(state, tries.attempt, *answer)
         if tries.floor > policy.max_delay:
+            if self._budget is not None:
+                # Not now, says the server: the others are to try less often as well (gRPC A6).
+                self._budget.spend()
             return "retry_after"
         if self._foresees_rejection(tries):
             return "rejected"
@@ -218,7 +257,10 @@ class Retrying:
             state.upcoming_sleep = tries.delay
             if await self._stops(state):
                 return "stop"
-        return "deadline" if tries.delay + GRAIN >= tries.call.remaining() else None
+        if tries.delay + GRAIN >= tries.call.remaining():
+            return "deadline"
+        # Last, so that only what will be made is paid for.
+        return None if self._budget is None or self._budget._take() else "budget"  # noqa: SLF001
 
     def _foresees_rejection(self, tries: _Tries) -> bool:
         """Whether a gate inside would still turn the next attempt away: then nobody waits for it."""
@@ -379,6 +421,8 @@ class Retrying:
         """Return the last result, or raise the last error of an attempt that ran."""
         failure, call = tries.failure, tries.call
         if failure is None and reason == "not retryable":
+            if self._budget is not None:
+                self._budget._count()  # noqa: SLF001 - our own
             return tries.result
         error = tries.failed or failure
         refused = tries.failed is None and _REFUSED in tries.earlier
@@ -390,7 +434,7 @@ class Retrying:
                     # For outcomes and fallbacks; its traceback holds the call, which would hold it.
                     call.rejection = failure.with_traceback(None)
             refused = refused or failure is None
-            call.exhausted = refused or reason in {"attempts", "stop", "deadline", "retry_after"}
+            call.exhausted = refused or reason in _EXHAUSTED
             if ran and self._hub.wants(RetryStopped):
                 self._tell_end(ran, reason, error)
             if error is None or refused:

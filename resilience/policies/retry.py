@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 import attrs
 
 from resilience.bounds import Around, Inner
+from resilience.budgets import RetryBudget
 from resilience.call import Step
 from resilience.clock import Clock, Rng
 from resilience.core.backoff import FullJitter
@@ -30,6 +31,7 @@ from resilience.validation import (
     count,
     duration,
     flag,
+    instance,
     is_function,
     one_of,
     rng,
@@ -98,6 +100,8 @@ class Retry(Policy):
             0.1 s at first, at most 5 s.
         stop: tenacity's ``stop_*`` object or a function of its state; with ``attempts``, whichever stops first.
         max_delay: Seconds no wait exceeds, > 0. Default 60. A server that asks for more stops the retry instead.
+        budget: A `RetryBudget`, shared with others: an attempt that it does not pay for is not made, and none is made
+            while a retry around this one retries. Default None: no limit but ``attempts``.
         retry_after: Whether a ``Retry-After`` of errors and results is the floor of the wait; or a function that reads
             one. Default True.
         clock: For the elapsed time that strategies see. Default: the process-wide monotonic clock.
@@ -121,6 +125,9 @@ class Retry(Policy):
     )
     max_delay: float = attrs.field(
         default=60.0, kw_only=True, converter=as_seconds, validator=duration()
+    )
+    budget: RetryBudget | None = attrs.field(
+        default=None, kw_only=True, validator=instance(RetryBudget, "a RetryBudget", none=True)
     )
     retry_after: bool | Callable[[Any], Any] = attrs.field(
         default=True, kw_only=True, validator=_READER

@@ -32,6 +32,7 @@ from resilience import (
     Pipeline,
     ResilienceError,
     Retry,
+    RetryBudget,
     SlowRate,
     Timeout,
     TimeWindow,
@@ -55,6 +56,7 @@ VALID: dict[type, Callable[[], dict[str, Any]]] = {
     FullJitter: dict,
     Fallback: lambda: {"value": None, "on": OSError},
     LastGood: lambda: {"ttl": 60},
+    RetryBudget: dict,
 }
 """The least that each class of options takes."""
 

@@ -46,7 +46,8 @@ class Tries:
     """
     A retry: a `Draw` after each attempt but the last, which errors it takes up, whether a server is heard.
 
-    ``unused``: draws after the last attempt, for a wait that is drawn before a stop strategy says no.
+    ``unused``: draws after the last attempt, for a wait that is drawn before a stop strategy says no. ``yields``: it
+    makes one attempt, and draws nothing, while a retry around it is at one that is not its first.
     """
 
     waits: tuple[Draw, ...]
@@ -54,6 +55,7 @@ class Tries:
     kinds: frozenset[str]
     asked: bool
     max_delay: float
+    yields: bool = False
 
     @property
     def attempts(self) -> int:
@@ -154,7 +156,9 @@ class Search:
             if isinstance(layer, Limit):
                 deadline = min(deadline, now + layer.seconds)
             else:
-                levels = (*levels, _Level(layer, 1, deadline))
+                once = layer.yields and any(level.number > 1 for level in levels)
+                tries = attrs.evolve(layer, waits=(), unused=0) if once else layer
+                levels = (*levels, _Level(tries, 1, deadline))
         return _Node(now, levels, deadline)
 
     def _place(self, level: int) -> int:

@@ -11,7 +11,15 @@ from typing import Any
 import attrs
 import tenacity
 
-from resilience import CircuitBreaker, ConsecutiveFailures, FullJitter, Policy, Retry, Timeout
+from resilience import (
+    CircuitBreaker,
+    ConsecutiveFailures,
+    FullJitter,
+    Policy,
+    Retry,
+    RetryBudget,
+    Timeout,
+)
 from tests.explain.plans import Draw, Limit, Shape, Tries
 
 
@@ -74,6 +82,10 @@ class Pair:
         return f"#{self.number}: {', '.join(map(repr, self.policies))}"
 
 
+# One that never runs out: explain takes budgets to give.
+_RICH = RetryBudget(1000, minimum_per_second=1000)
+
+
 def _seconds(rng: random.Random, low: float, high: float) -> float:
     """No two sums of these are alike: a tie is a test of its own."""
     return round(rng.uniform(low, high), 4)
@@ -134,14 +146,16 @@ def _retry(
     on = tuple(TimeoutError if kind == "late" else KINDS[kind] for kind in sorted(kinds))
     # Asked in tenacity's order: retry, wait, stop.
     unused = 0 if counted.get("attempts") == count else waits[-1].draws
+    budgeted = rng.random() < 0.4
     retry = Retry(
         on=on,
         wait=wait,
         max_delay=cap,
         retry_after=asked,
+        budget=_RICH if budgeted else None,
         **counted,
     )
-    return retry, Tries(tuple(waits[:-1]), unused, frozenset(kinds), asked, cap)
+    return retry, Tries(tuple(waits[:-1]), unused, frozenset(kinds), asked, cap, budgeted)
 
 
 def random_pair(number: int) -> Pair:

@@ -18,7 +18,9 @@ from pathlib import Path
 
 import attrs
 
-from resilience.core import circuit, generations, lines, trips, windows
+from resilience import budgets
+from resilience.core import budget, circuit, generations, lines, trips, windows
+from resilience.core.budget import Ledger, Slot
 from resilience.core.generations import Closed, HalfOpen, Totals
 from resilience.core.lines import Line, Places
 from resilience.policies import bulkhead, circuit_breaker
@@ -33,6 +35,8 @@ MODULES: tuple[types.ModuleType, ...] = (
     windows,
     bulkhead,
     circuit_breaker,
+    budget,
+    budgets,
 )
 
 # What `core.circuit`, `core.lines` and the policies over them promise to add to in a straight line.
@@ -48,6 +52,8 @@ DOCUMENTED: dict[str, type] = {
     "taken": Places,
     "waiting": Line,
     "queued": Line,
+    "asleep": Ledger,
+    "spent": Slot,
 }
 
 _SWITCHES = (

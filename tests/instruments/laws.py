@@ -23,6 +23,7 @@ from resilience import (
     CircuitState,
     Pipeline,
     Retry,
+    RetryBudget,
     Timeout,
     TimeoutExceededError,
 )
@@ -67,6 +68,19 @@ async def a_deadline_of_ours_is_a_failure_of_the_breaker_inside() -> None:
     error = await _error_of(Pipeline(Timeout(1), breaker)(Script(Wait(50))))
     assert isinstance(error, TimeoutExceededError)
     assert breaker.state is CircuitState.OPEN
+
+
+@law(33)
+async def who_sleeps_before_a_retry_has_paid_for_it() -> None:
+    budget = RetryBudget(0, minimum_per_second=0.1)
+    script = Script(OSError)
+    guarded = Retry(2, on=OSError, wait=lambda _: 5.0, budget=budget).wrap(script)
+    with anyio.move_on_after(1):
+        await guarded()
+    async with anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(_error_of, guarded())
+    assert script.calls == 1 + 5 + 1
 
 
 @law(6)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from resilience.core import circuit, generations, windows
-from resilience.policies import circuit_breaker
+from resilience import budgets
+from resilience.core import budget, circuit, generations, windows
+from resilience.policies import _retrying, circuit_breaker
 
 SWITCHES = (
     "CALL",
@@ -30,12 +31,15 @@ SWITCHES = (
 
 # Written by several threads without a lock; core/circuit's docstring lists the kinds.
 SHARED = {
-    "successes": (circuit_breaker, circuit, generations),
+    "successes": (circuit_breaker, circuit, generations, _retrying, budgets, budget),
     "others": (generations,),
     "failures": (generations, circuit),
     "ignored": (circuit,),
     "slow": (circuit,),
     "rejected": (circuit,),
+    "asleep": (budget,),
+    "spent": (budget,),
+    "refused": (budget,),
     "good": (circuit,),
     "_hits_sum": (windows,),
     "_others_sum": (windows,),

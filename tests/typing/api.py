@@ -29,6 +29,7 @@ from resilience import (
     RejectedError,
     ResilienceError,
     Retry,
+    RetryBudget,
     SlowRate,
     Success,
     Timeout,
@@ -95,6 +96,10 @@ Retry(
 )
 Retry(on=OSError, on_result=lambda result: result is None, wait=lambda _: 0.1)
 Retry(on=OSError, max_delay=timedelta(minutes=1), retry_after=False)
+budget = RetryBudget(0.1, minimum_per_second=1, ttl=timedelta(seconds=30), name="catalogue")
+Retry(on=OSError, budget=budget)
+assert_type(budget.spend(), bool)
+assert_type(budget.snapshot().available, int)
 timeout = Timeout(2)
 Timeout(timedelta(seconds=2))
 Timeout(lambda call: call.remaining() / 2)

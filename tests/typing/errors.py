@@ -4,7 +4,16 @@ Lines that must not pass a type checker, each with what mypy says of it. Held by
 
 from __future__ import annotations
 
-from resilience import Call, CircuitBreaker, Fallback, LastGood, Pipeline, Retry, Timeout
+from resilience import (
+    Call,
+    CircuitBreaker,
+    Fallback,
+    LastGood,
+    Pipeline,
+    Retry,
+    RetryBudget,
+    Timeout,
+)
 
 
 async def lookup(sku: str) -> int:
@@ -33,6 +42,8 @@ Retry("3", on=OSError)  # E: incompatible type "str"
 Retry(on=OSError, max_delay="60")  # E: incompatible type "str"
 Retry(on="OSError")  # E: incompatible type "str"
 Retry(on=OSError())  # E: incompatible type "OSError"
+Retry(on=OSError, budget=0.2)  # E: incompatible type "float"
+RetryBudget(0.2, 1)  # E: Too many positional arguments for "RetryBudget"
 Retry(on=OSError, wait="fast")  # E: incompatible type "str"
 CircuitBreaker("catalogue", on=OSError, probes="1")  # E: incompatible type "str"
 CircuitBreaker("catalogue", on=OSError, break_duration="5")  # E: incompatible type "str"
