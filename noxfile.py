@@ -24,6 +24,7 @@ nox.options.reuse_venv = "yes"
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 WORKERS = ("-n", "2")
+EXTRAS = f"[{','.join(PYPROJECT['project']['optional-dependencies'])}]"
 
 
 def group(name: str) -> list[str]:
@@ -65,7 +66,7 @@ def types(session: nox.Session) -> None:
     """
     The package as mypy and pyright see it, on each Python, and as its users' checkers see it.
     """
-    session.install("-e", ".[trio,demo]", *group("typing"))
+    session.install("-e", f".{EXTRAS}", *group("typing"))
     for python in PYTHONS:
         session.run("mypy", "--python-version", python)
         session.run("pyright", "--pythonversion", python)
@@ -80,7 +81,7 @@ def tests(session: nox.Session) -> None:
     """
     if session.python == PYTHONS[-1] and "ci" in sys.argv:
         session.skip("in `nox -t ci` the coverage session runs all tests on this Python")
-    session.install("-e", ".[trio,demo]", *group("tests"))
+    session.install("-e", f".{EXTRAS}", *group("tests"))
     session.run("pytest", *WORKERS, *session.posargs)
 
 
@@ -89,7 +90,7 @@ def lowest(session: nox.Session) -> None:
     """
     All tests with the oldest dependencies that pyproject.toml allows.
     """
-    session.install("-e", ".[trio,demo]", *floors(), *group("tests"))
+    session.install("-e", f".{EXTRAS}", *floors(), *group("tests"))
     session.run("pytest", *WORKERS, *session.posargs)
 
 
@@ -98,7 +99,7 @@ def coverage(session: nox.Session) -> None:
     """
     Every line and every branch of resilience/ is run by a test, or says why not.
     """
-    session.install("-e", ".[trio,demo]", *group("tests"))
+    session.install("-e", f".{EXTRAS}", *group("tests"))
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *WORKERS, *session.posargs)
     session.run("coverage", "combine")
@@ -110,7 +111,7 @@ def docs(session: nox.Session) -> None:
     """
     The examples in README.md and docs/.
     """
-    session.install("-e", ".[trio,demo]", *group("docs"))
+    session.install("-e", f".{EXTRAS}", *group("docs"))
     session.run("pytest", "tests/docs", *session.posargs)
 
 
@@ -126,7 +127,7 @@ def package(session: nox.Session) -> None:
     (wheel,), (sdist,) = made.glob("*.whl"), made.glob("*.tar.gz")
     session.run("check-wheel-contents", str(wheel))
     session.run("twine", "check", "--strict", str(wheel), str(sdist))
-    session.install(f"{wheel}[trio,demo]")
+    session.install(f"{wheel}{EXTRAS}")
 
     with tarfile.open(sdist) as archive:
         archive.extractall(made, filter="data")

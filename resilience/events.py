@@ -31,6 +31,7 @@ from resilience.validation import check, is_function, one_of
 
 __all__ = [
     "EVERYWHERE",
+    "LINES",
     "LISTENER",
     "LOGGER",
     "AttemptFinished",
@@ -59,6 +60,7 @@ __all__ = [
     "listen",
     "outcome_of",
     "publish",
+    "seldom",
 ]
 
 LOGGER = logging.getLogger("resilience")
@@ -305,6 +307,13 @@ class AttemptFinished(Event):
     outcome: str
     elapsed: float
     error: str | None
+
+
+def seldom() -> tuple[type[Event], ...]:
+    """Every class of events but the two that come with each call."""
+    return tuple(
+        each for each in Event.__subclasses__() if each not in {AttemptFinished, CallFinished}
+    )
 
 
 def outcome_of(error: BaseException | None) -> str:
@@ -555,7 +564,7 @@ class Hub:
     def wants(self, kind: type[Event]) -> bool:
         """Whether an event of this class is worth making."""
         return bool(self.listeners(kind)) or (
-            kind in _LOGGED and LOGGER.isEnabledFor(_LOGGED[kind])
+            kind in _LOGGED and not LINES.replaced and LOGGER.isEnabledFor(_LOGGED[kind])
         )
 
     def emit(self, event: Event) -> None:
@@ -563,10 +572,24 @@ class Hub:
         publish(event, self.listeners(type(event)))
 
 
+@final
+class BuiltInLines:
+    """The lines this module logs by itself; ``replaced`` counts those who write them in another form."""
+
+    __slots__ = ("replaced",)
+
+    def __init__(self) -> None:
+        self.replaced: int = 0
+
+
+LINES = BuiltInLines()
+
+
 def publish(event: Event, listeners: Iterable[Listener]) -> None:
     """Tell each listener once; one that raises is logged once and heard no less often."""
     try:
-        _log(event)
+        if not LINES.replaced:
+            _log(event)
     except Exception as error:  # noqa: BLE001 - nor must that of a log handler
         hook_failed("logger", LOGGER, error)
     for listener in listeners:

@@ -44,15 +44,6 @@ from resilience.policies.circuit_breaker import live_breakers
 from resilience.testing import Hang, Recorder, Script
 
 
-@pytest.fixture(autouse=True)
-def _nobody_listens_on():
-    before = MODES.in_use
-    yield
-    assert not EVERYWHERE.per_call
-    assert before == MODES.in_use
-    assert () == EVERYWHERE._subscriptions
-
-
 def breaker(name="listened to", **options):
     gc.collect()
     return CircuitBreaker(name, on=OSError, trip=ConsecutiveFailures(1), **options)
