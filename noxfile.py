@@ -109,9 +109,10 @@ def coverage(session: nox.Session) -> None:
 @nox.session(tags=["ci"])
 def docs(session: nox.Session) -> None:
     """
-    The examples in README.md and docs/.
+    The pictures of docs/, made from the real code, and the examples in README.md and docs/.
     """
     session.install("-e", f".{EXTRAS}", *group("docs"))
+    session.run("python", "-m", "docs.pictures", "--check")
     session.run("pytest", "tests/docs", *session.posargs)
 
 
