@@ -17,6 +17,7 @@ import pytest
 
 from resilience import events
 from resilience.testing import BACKENDS, ManualClock, run
+from tests.punctual import watch_the_clock
 
 _NO_EAGER = "eager tasks came with Python 3.12"
 
@@ -45,6 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             assert "backend" in item.fixturenames, (
                 f"{item.nodeid}: async without the backend fixture"
             )
+    watch_the_clock(items)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -99,6 +99,10 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._virtual_now
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109
+        # Threads end in real time; the runner's limit of 300 s would be over, and warned of, at once.
+        await super().shutdown_default_executor()
+
     def jump(self, seconds: float) -> None:
         """Time passes at once. To the earliest timer itself, so that no rounding leaves it a hair in the future."""
         scheduled = self._scheduled  # type: ignore[attr-defined]

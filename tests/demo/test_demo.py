@@ -32,7 +32,7 @@ def played(folder: Path, loop: str, plan: str):
         env=STRICT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert (0, "") == (done.returncode, done.stderr)
@@ -125,13 +125,13 @@ def test_ctrl_c_ends_it_with_what_there_was(loop, tmp_path):
         wait_for(process.stdout, "healthy")
         time.sleep(1.0)
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=10)
+        output, errors = process.communicate(timeout=60)
 
     assert (130, "interrupted\n") == (process.returncode, errors)
     assert "All calls" in output
     figures = json.loads(path.read_text())
     assert figures["interrupted"]
-    assert 0.5 < figures["elapsed"] < 5
+    assert 0.5 < figures["elapsed"] < 11  # of 12 s
     assert 0 < figures["clients"]["bare"]["calls"] < 300
 
 
@@ -162,7 +162,7 @@ def test_ctrl_c_in_a_terminal_restores_it():
     ) as process:
         try:
             has_typed = False
-            until = time.monotonic() + 20
+            until = time.monotonic() + 60
             while process.poll() is None:
                 assert time.monotonic() < until, output
                 output += read(ours)
@@ -200,7 +200,7 @@ def test_a_reader_that_leaves_ends_it():
     ) as process:
         wait_for(process.stdout, "healthy")
         process.stdout.close()
-        assert 141 == process.wait(10)
+        assert 141 == process.wait(60)
         assert "" == process.stderr.read()
 
 
@@ -217,7 +217,7 @@ def test_a_demo_that_is_killed_leaves_no_server():
         assert "resilience.demo.server" in Path(f"/proc/{server}/cmdline").read_text()
         process.kill()
 
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while is_running(server):
         assert time.monotonic() < until, "the server was left behind"
         time.sleep(0.05)
@@ -243,7 +243,7 @@ def test_a_missing_extra_is_one_line_and_no_traceback(missing, arguments):
         env=STRICT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 

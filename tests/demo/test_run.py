@@ -103,7 +103,7 @@ def test_a_signal_ends_the_run_and_keeps_what_there_was(loop, number, started, s
     assert number == signals.caught
     assert before == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     assert result.problem is None
-    assert 0.5 <= result.run.elapsed < 4
+    assert 0.5 <= result.run.elapsed < 11  # of 12 s
     assert result.run.calls["bare"]
 
 

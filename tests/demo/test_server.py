@@ -25,7 +25,7 @@ def run(loop, test, *arguments):
     """Run it, and let nothing hang."""
 
     async def limited():
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await test(*arguments)
 
     anyio.run(limited, backend=loop)
@@ -316,7 +316,7 @@ def test_the_process_is_held_by_its_standard_input(loop, tmp_path):
         process.stdin.flush()
         anyio.run(fetch, port, "bare", 1, 1, backend=loop)
         process.stdin.close()
-        assert 0 == process.wait(10)
+        assert 0 == process.wait(60)
     with (tmp_path / "log.jsonl").open() as lines:
         assert [1] == [request.call for request in read_log(lines)]
 

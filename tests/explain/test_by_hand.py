@@ -388,10 +388,10 @@ def test_tenacity_draws_within_the_bounds_and_comes_near_them(wait):
 )
 def test_numbers_nobody_can_follow_are_bounded_and_soon(policies, attempts, seconds):
     """Invariant: building and explaining take no longer for a retry of a thousand million attempts."""
-    began = time.monotonic()
+    began = time.thread_time()  # its own work; what else the machine does is not the question
     found, lasts = worst(*policies)
 
-    assert time.monotonic() - began < 10
+    assert time.thread_time() - began < 10
     assert attempts == found
     assert lasts <= seconds
 

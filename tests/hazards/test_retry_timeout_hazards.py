@@ -354,12 +354,12 @@ def test_h35_backoff_does_not_overflow(attempt):
     """
     H35: capped exponent, then capped delay: finite after any number of attempts, in no time.
     """
-    started = time.perf_counter()
+    started = time.thread_time()  # its own work; what else the machine does is not the question
 
     assert 0 < FullJitter(0.1, 5).bound(attempt) <= 5
     assert 0 < FullJitter(1e300, 1e308).bound(attempt) <= 1e308
     assert 0.0 == FullJitter(0, 5).bound(attempt)
-    assert 0.05 > time.perf_counter() - started
+    assert 0.05 > time.thread_time() - started
 
 
 def _first_draws(connection):
@@ -380,7 +380,7 @@ def test_h36_forked_workers_do_not_jitter_alike():
         worker = context.Process(target=_first_draws, args=(theirs,))
         worker.start()
         draws.append(tuple(mine.recv()))
-        worker.join(30)
+        worker.join(120)
 
     assert 8 == len(set(draws))
     assert 8 == len({first for first, *_ in draws})
@@ -396,7 +396,7 @@ def test_h37_a_seed_of_the_users_freezes_nothing_of_ours():
     )
     said = {
         subprocess.run(
-            [sys.executable, "-c", program], check=True, capture_output=True, timeout=60
+            [sys.executable, "-c", program], check=True, capture_output=True, timeout=300
         ).stdout
         for _ in range(2)
     }
@@ -424,7 +424,7 @@ def test_h39_a_loop_that_closed_disturbs_no_other():
         asyncio.run(main(hang=False))
         thread = threading.Thread(target=lambda: asyncio.run(main(hang=True)))
         thread.start()
-        thread.join(30)
+        thread.join(120)
 
     assert [TimeoutExceededError] * 3 == found
 

@@ -210,7 +210,7 @@ def admissions(
     outcome = Outcome(
         f"admissions, {kind.__name__}", f"{openings} openings x {THREADS * asks} callers"
     )
-    meet = threading.Barrier(THREADS, timeout=60)
+    meet = threading.Barrier(THREADS, timeout=300)
     admitted = [0] * openings
 
     def work(number: int) -> int:

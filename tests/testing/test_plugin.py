@@ -71,7 +71,7 @@ def test_instant_retries(instant_retries):
     script = Script(OSError, OSError, 3)
     began = time.monotonic()
     assert 3 == asyncio.run(Retry(attempts=3, on=OSError, wait=lambda _: 30.0)(script))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
 
 
 def test_no_policies(no_policies):
@@ -111,7 +111,7 @@ def pytest_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

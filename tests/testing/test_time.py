@@ -82,7 +82,7 @@ def test_the_virtual_loop_jumps_from_timer_to_timer_in_order() -> None:
     with asyncio.Runner(loop_factory=VirtualEventLoop) as runner:
         assert 1000.0 == runner.get_loop().time()
         runner.run(main())
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
     assert [
         ("a", 1000.0 + 0.1),
         ("b", 1000.0 + (0.1 + 1e-6)),
@@ -218,7 +218,7 @@ def test_run_makes_waits_of_hours_short(on: Backend) -> None:
 
     began = time.monotonic()
     assert (86_400.0, 86_400.0) == run(main, backend=on)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_forked_workers_draw_breaks_of_their_own():
     Law 22, H25, H36: reseeded after ``fork``, or a fleet that was opened together would come back together.
     """
     ran = subprocess.run(
-        [sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=300, check=True
     )
     drawn = [float(line) for line in ran.stdout.split()]
     assert (8, 8) == (len(drawn), len(set(drawn)))

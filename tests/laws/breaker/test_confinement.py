@@ -11,7 +11,6 @@ import gc
 import subprocess
 import sys
 import threading
-import time
 import types
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -170,8 +169,7 @@ def test_pipelines_are_built_and_dropped_while_the_circuit_moves_in_other_thread
 
     def move() -> None:
         try:
-            ends = time.monotonic() + 0.3
-            while time.monotonic() < ends:
+            for _ in range(2_000):
                 breaker.reset()
                 breaker.isolate()
         finally:
@@ -199,8 +197,7 @@ def test_a_snapshot_is_taken_while_the_circuit_moves_in_other_threads(clock):
         nonlocal calls
         kept = []
         try:
-            ends = time.monotonic() + 0.3
-            while time.monotonic() < ends:
+            for _ in range(3_000):
                 kept.append(breaker.admit())
                 breaker.admit().success()
                 calls += 1
@@ -275,7 +272,7 @@ def test_where_there_is_no_gil_the_circuit_with_a_lock_is_chosen_at_import():
         [sys.executable, "-W", "error", "-c", WITHOUT_GIL],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert ("counted\n", 0) == (ran.stdout, ran.returncode), ran.stderr

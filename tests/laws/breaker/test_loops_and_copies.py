@@ -199,7 +199,7 @@ def test_importing_and_constructing_starts_nothing():
         [sys.executable, "-W", "error", "-c", AT_IMPORT],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert ("unbound\n", 0) == (ran.stdout, ran.returncode), ran.stderr

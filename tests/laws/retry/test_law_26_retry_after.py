@@ -344,8 +344,8 @@ def test_a_long_value_costs_nothing(part):
     A megabyte in the header is refused by its length, before anybody reads it (law 26, G18: < 1 ms each).
     """
     text = part * 1_000_000
-    started = time.perf_counter()
+    started = time.thread_time()  # its own work; what else the machine does is not the question
     for _ in range(100):
         assert seconds_until(text, WALL) is None
 
-    assert 0.1 > time.perf_counter() - started
+    assert 0.1 > time.thread_time() - started

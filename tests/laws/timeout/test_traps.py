@@ -506,7 +506,7 @@ def test_one_guarded_function_serves_loops_in_threads():
     start = threading.Barrier(4)
 
     async def main():
-        start.wait(10)
+        start.wait(120)
         for _ in range(5):
             began = time.monotonic()
             with contextlib.suppress(TimeoutExceededError):
@@ -519,7 +519,7 @@ def test_one_guarded_function_serves_loops_in_threads():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
 
     assert 20 == len(found)
-    assert all(0.045 < each < 3 for each in found)
+    assert all(0.045 < each < 25 for each in found)

@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from tests.composition.punctual import _TIMES, _told_again
+from tests.punctual import _TIMES, _told_again
 
 
-def told(story):
-    """Run it as the conftests have it run."""
-    asyncio.run(_told_again(story)())
+def told(story, **fixtures):
+    """Run it as the conftest has it run."""
+    asyncio.run(_told_again(story)(**fixtures))
 
 
 def test_a_failure_on_a_punctual_loop_stands_at_once():
@@ -50,16 +50,16 @@ def test_a_failure_of_every_telling_stands_however_late():
 
 def test_a_late_story_is_told_again():
     """
-    Late and failed once, then in time: passed.
+    Late and failed twice, then in time: passed, and told more slowly each time.
     """
-    times = []
+    units = []
 
-    async def story():
-        times.append(1)
-        if len(times) == 1:
+    async def story(unit):
+        units.append(unit)
+        if len(units) < 3:
             time.sleep(0.01)  # noqa: ASYNC251 - the lateness itself
             raise AssertionError("late")
 
-    told(story)
+    told(story, unit=0.5)
 
-    assert 2 == len(times)
+    assert [0.5, 1.0, 2.0] == units

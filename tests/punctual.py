@@ -4,13 +4,12 @@ Tests whose story is told in seconds, on a loop whose seconds are real.
 uvloop cannot be given a clock that jumps, so a machine that is busy with something else may wake a test so
 late that the story is another one: a wait of one unit ends after a deadline of two. Such a run says nothing
 about the code. So the loop is watched while a test runs there; if it fails *and* the loop was late, the test
-is told again, a few times. A failure of a loop that kept its time stands at once.
+is told again, a few times, each time twice as slowly. A failure of a loop that kept its time stands at once.
 """
 
 import asyncio
 import functools
 import inspect
-import pathlib
 import time
 
 import pytest
@@ -51,6 +50,8 @@ def _told_again(function):
             except (Exception, pytest.fail.Exception):
                 if not watch.late() or not left:
                     raise
+                if "unit" in arguments:
+                    arguments["unit"] *= 2
             finally:
                 watch.late()
         raise AssertionError("unreachable")
@@ -58,13 +59,12 @@ def _told_again(function):
     return test
 
 
-def watch_the_clock(items, *places):
-    """For a conftest: the async tests below *places* that run on uvloop are told again where the machine was late."""
+def watch_the_clock(items):
+    """For the conftest: the async tests that run on uvloop are told again where the machine was late."""
     for item in items:
         if (
             isinstance(item, pytest.Function)
             and inspect.iscoroutinefunction(item.obj)
             and item.callspec.params.get("backend") == "uvloop"
-            and any(pathlib.Path(place) in (item.path, *item.path.parents) for place in places)
         ):
             item.obj = _told_again(item.obj)
