@@ -11,6 +11,7 @@ from resilience.core.backoff import FullJitter
 from resilience.core.generations import CircuitState
 from resilience.core.trips import ConsecutiveFailures, FailureRate, SlowRate
 from resilience.core.windows import CountWindow, TimeWindow
+from resilience.deadlines import deadline, remaining
 from resilience.doors import Failure, Outcome, Policy, Success
 from resilience.errors import (
     BulkheadFullError,
@@ -76,4 +77,6 @@ __all__ = [
     "TimeWindow",
     "Timeout",
     "TimeoutExceededError",
+    "deadline",
+    "remaining",
 ]

@@ -414,9 +414,11 @@ async def _run(step: Step, call: Call, guard: Guard[Any]) -> Any:
 
 
 async def _switched(step: Step, call: Call, guard: Guard[Any]) -> Any:
-    """While a test has switched something, or somebody listens to every call."""
+    """While a block has a deadline, a test has switched something, or somebody listens to every call."""
     if MODES.disabled():
         return await invoke(call)
+    if (block := MODES.block.get()) is not None:
+        step = block.around(step, guard)
     if EVERYWHERE.per_call:
         step = guard._watched(step, call)  # noqa: SLF001 - our own class
     try:

@@ -1,8 +1,9 @@
 """
-What a test may switch for its own context: policies off, waits of no length.
+What holds for a context: a deadline around a block, and what a test may switch: policies off, waits of no length.
 
-The count is read on every call and the context variables only while it is not zero, so production pays for one
-attribute and no look-up. ``resilience.testing`` holds the switches.
+The count is read on every call and the context variables only while it is not zero, so where nothing of this is in use
+a call pays for one attribute and no look-up. ``resilience.testing`` holds the switches, `resilience.deadlines` the
+deadline.
 """
 
 from __future__ import annotations
@@ -10,19 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import final
+from typing import Any, final
 
 __all__ = ["MODES"]
 
 
 @final
 class _Modes:
-    __slots__ = ("_disabled", "_instant", "in_use")
+    __slots__ = ("_disabled", "_instant", "block", "in_use")
 
     def __init__(self) -> None:
         self.in_use: int = 0
         self._disabled = ContextVar("resilience_disabled", default=False)
         self._instant = ContextVar("resilience_instant", default=False)
+        # The innermost deadline that was opened in this context; it may have been closed since.
+        self.block: ContextVar[Any] = ContextVar("resilience_deadline", default=None)
 
     def disabled(self) -> bool:
         return self._disabled.get()

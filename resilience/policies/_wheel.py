@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
+from asyncio.events import _get_running_loop as running_loop
 from collections.abc import Callable
 from typing import Any, final
 from weakref import WeakKeyDictionary, ref
@@ -28,15 +29,17 @@ class Wheel:
     The calls in flight under one deadline length on one loop, oldest first: call -> (until, task).
 
     Who finds its call gone was cut off. ``now`` is the loop's clock, read without its method where that is plain
-    `time.monotonic`.
+    `time.monotonic`; or always *instant*, if the calls share not a length but a deadline.
     """
 
     __slots__ = ("__weakref__", "entries", "loop", "now", "timer")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, instant: float | None = None) -> None:
         plain = type(loop).time is asyncio.BaseEventLoop.time
         self.loop = loop
         self.now: Callable[[], float] = time.monotonic if plain else loop.time
+        if instant is not None:
+            self.now = lambda: instant
         self.entries: dict[Call, tuple[float, asyncio.Task[Any]]] = {}
         self.timer: asyncio.TimerHandle | None = None
 
@@ -45,7 +48,7 @@ class Wheel:
 
     def _fire(self) -> None:
         self.timer = None
-        due = self.now() + GRAIN
+        due = self.loop.time() + GRAIN
         entries = self.entries
         expired = []
         for call, (until, task) in entries.items():
@@ -74,20 +77,33 @@ class Wheels:
     The wheels of one deadline length, one per loop. ``latest`` saves the look-up where there is one loop.
 
     They are held weakly: a wheel lives by its timer, which is the loop's, and by the calls in flight.
+
+    Args:
+        instant: What the length is added to, on the clock of the running loop, asked once for each. Default: now.
     """
 
-    __slots__ = ("_by_loop", "latest")
+    __slots__ = ("_by_loop", "_instant", "latest")
 
-    def __init__(self) -> None:
+    def __init__(self, instant: Callable[[], float] | None = None) -> None:
+        self._instant = instant
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, ref[Wheel]] = (
             WeakKeyDictionary()
         )
         self.latest: Callable[[], Wheel | None] = _no_wheel
 
     def of(self, loop: asyncio.AbstractEventLoop) -> Wheel:
-        wheel = self._by_loop.get(loop, _no_wheel)() or Wheel(loop)
+        instant = None if self._instant is None else self._instant()
+        wheel = self._by_loop.get(loop, _no_wheel)() or Wheel(loop, instant)
         self._by_loop[loop] = self.latest = ref(wheel)
         return wheel
+
+    def rest(self) -> None:
+        """Whoever is in flight is still cut off; with nobody in flight the running loop needs no timer."""
+        loop = running_loop()
+        wheel = None if loop is None else self._by_loop.get(loop, _no_wheel)()
+        if wheel is not None and wheel.timer is not None and not wheel.entries:
+            wheel.timer.cancel()
+            wheel.timer = None
 
     def stop(self) -> None:
         """No deadline will be asked for again."""

@@ -28,7 +28,7 @@ from resilience.loaded import loaded
 from resilience.policies._wheel import Wheels
 from resilience.validation import duration, in_seconds
 
-__all__ = ["Timeout"]
+__all__ = ["Timeout", "cut_off"]
 
 
 def _seconds_or_function(
@@ -124,14 +124,34 @@ def _uncancel(task: Task[Any], before: int) -> int:
     return task.uncancel() if pending > before else pending
 
 
-def _linked(  # noqa: C901, PLR0915 - one guard, once per kind of loop
-    step: Step, hub: Hub, label: str, seconds: float, wheels: Wheels
-) -> Step:
-    def timed_out() -> TimeoutExceededError:
+def _linked(step: Step, hub: Hub, label: str, seconds: float, wheels: Wheels) -> Step:
+    def expired(_: Call) -> TimeoutExceededError:
         if hub.wants(TimedOut):
             at = PROCESS_CLOCK.now()
             hub.emit(TimedOut(policy=label, pipeline=hub.pipeline, at=at, seconds=seconds))
         return TimeoutExceededError(seconds, policy=label)
+
+    return cut_off(step, seconds, wheels, label, expired)
+
+
+def cut_off(  # noqa: C901, PLR0915 - one guard, once per kind of loop
+    step: Step,
+    seconds: float,
+    wheels: Wheels,
+    label: str,
+    expired: Callable[[Call], Exception],
+    *,
+    instant: Callable[[], float] | None = None,
+) -> Step:
+    """
+    The step that ends *step* in time, with the error that *expired* makes.
+
+    Args:
+        seconds: The time a call has, from now or from *instant*.
+        wheels: Of that length, made with the same *instant*.
+        label: How its policy is written.
+        instant: On the clock of the running loop. Default: now.
+    """
 
     async def guarded(call: Call) -> Any:
         loop = running_loop()
@@ -163,7 +183,7 @@ def _linked(  # noqa: C901, PLR0915 - one guard, once per kind of loop
             ):
                 raise  # not by us, or not by us alone
             call.settle_parked(cut=True)
-            raise timed_out() from cancelled
+            raise expired(call) from cancelled
         except BaseException:
             call.until = outer
             if entries.pop(call, None) is None:
@@ -180,7 +200,7 @@ def _linked(  # noqa: C901, PLR0915 - one guard, once per kind of loop
         if trio is None or not trio.lowlevel.in_trio_task():
             raise RuntimeError(f"{label} must be awaited in a task of asyncio or trio")
         outer = call.until
-        until = trio.current_time() + seconds
+        until = (trio.current_time() if instant is None else instant()) + seconds
         if outer <= until:
             return await step(call)
         call.until = until
@@ -192,6 +212,6 @@ def _linked(  # noqa: C901, PLR0915 - one guard, once per kind of loop
             call.until = outer
             if scope.cancelled_caught:
                 call.settle_parked(cut=True)
-        raise timed_out()
+        raise expired(call)
 
     return guarded

@@ -667,8 +667,8 @@ class _KeptWheel(Wheel):
 
     __slots__ = ()
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop)
+    def __init__(self, loop: asyncio.AbstractEventLoop, instant: float | None = None) -> None:
+        super().__init__(loop, instant)
         _now_in.entries.append(self.entries)
 
 

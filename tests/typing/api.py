@@ -35,7 +35,10 @@ from resilience import (
     Timeout,
     TimeoutExceededError,
     TimeWindow,
+    deadline,
+    remaining,
 )
+from resilience.deadlines import Deadline, from_timeout_header, to_timeout_header
 
 
 class Item:
@@ -99,6 +102,10 @@ Retry(on=OSError, max_delay=timedelta(minutes=1), retry_after=False)
 budget = RetryBudget(0.1, minimum_per_second=1, ttl=timedelta(seconds=30), name="catalogue")
 Retry(on=OSError, budget=budget)
 assert_type(budget.spend(), bool)
+assert_type(deadline(timedelta(seconds=2)), Deadline)
+assert_type(remaining(), float)
+assert_type(to_timeout_header(), str | None)
+assert_type(from_timeout_header(b"1S", cap=5), float | None)
 assert_type(budget.snapshot().available, int)
 timeout = Timeout(2)
 Timeout(timedelta(seconds=2))

@@ -13,6 +13,7 @@ from resilience import (
     Retry,
     RetryBudget,
     Timeout,
+    deadline,
 )
 
 
@@ -43,6 +44,7 @@ Retry(on=OSError, max_delay="60")  # E: incompatible type "str"
 Retry(on="OSError")  # E: incompatible type "str"
 Retry(on=OSError())  # E: incompatible type "OSError"
 Retry(on=OSError, budget=0.2)  # E: incompatible type "float"
+deadline("2")  # E: incompatible type "str"
 RetryBudget(0.2, 1)  # E: Too many positional arguments for "RetryBudget"
 Retry(on=OSError, wait="fast")  # E: incompatible type "str"
 CircuitBreaker("catalogue", on=OSError, probes="1")  # E: incompatible type "str"

@@ -9,7 +9,7 @@ from tests.instruments.faults import Edit
 RIVALS = "pyresilience, crashbytes (wait_for), and every recipe with a task group"
 EDITS = (
     Edit(
-        "policies.timeout:_linked",
+        "policies.timeout:cut_off",
         "            result = await step(call)",
         '            result = await __import__("asyncio").create_task(step(call))',
     ),

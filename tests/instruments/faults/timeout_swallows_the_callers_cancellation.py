@@ -9,7 +9,7 @@ from tests.instruments.faults import Edit
 HAZARD = "T3, asyncio.timeout(0)"
 EDITS = (
     Edit(
-        "policies.timeout:_linked",
+        "policies.timeout:cut_off",
         "or _uncancel(task, cancelling) > cancelling - untold",
         "or (_uncancel(task, cancelling) and False)",
     ),

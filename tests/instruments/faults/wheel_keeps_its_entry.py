@@ -9,7 +9,7 @@ from tests.instruments.faults import Edit
 HAZARD = "performance trap 1"
 EDITS = (
     Edit(
-        "policies.timeout:_linked",
+        "policies.timeout:cut_off",
         (
             "            if entries.pop(call, None) is None:\n"
             "                _uncancel(task, cancelling)\n"
