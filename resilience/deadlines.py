@@ -167,10 +167,11 @@ def deadline(seconds: float | timedelta | None) -> Deadline:
     """
     Give a block so many seconds.
 
-    It is entered with ``with deadline(2):`` or ``async with deadline(2):``. Every call that goes through a
-    policy or a pipeline inside the block, in a task that was started in it as well, is cut off when the time is over,
-    and plans with what is left: no attempt, no wait and no place in a queue that does not fit. Of nested deadlines, timeouts included, the earliest wins and is named. Code of the block that is not
-    guarded is not interrupted; ``Pipeline()(fn)`` guards a call by the deadline alone.
+    It is entered with ``with deadline(2):`` or ``async with deadline(2):``. Every call that goes through a policy or a
+    pipeline inside the block, in a task that was started in it as well, is cut off when the time is over, and plans
+    with what is left: no attempt, no wait and no place in a queue that does not fit. Of nested deadlines, timeouts
+    included, the earliest wins and is named. Code of the block that is not guarded is not interrupted;
+    ``Pipeline()(fn)`` guards a call by the deadline alone.
 
     Args:
         seconds: Time the block has, >= 0, or a timedelta; None: no deadline, as where a header did not say one.
