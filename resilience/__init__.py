@@ -33,6 +33,7 @@ from resilience.policies.circuit_breaker import CircuitBreaker, CircuitSnapshot,
 from resilience.policies.fallback import Fallback
 from resilience.policies.last_good import LastGood, LastGoodSnapshot
 from resilience.policies.retry import Retry
+from resilience.policies.single_flight import SingleFlight, SingleFlightSnapshot
 from resilience.policies.timeout import Timeout
 
 __all__ = [
@@ -71,6 +72,8 @@ __all__ = [
     "ResilienceWarning",
     "Retry",
     "RetryBudget",
+    "SingleFlight",
+    "SingleFlightSnapshot",
     "SlowRate",
     "Success",
     "ThrottledError",

@@ -107,6 +107,20 @@ class Call(_Seldom):
         self.rejection = self.age = None
         self.exhausted = self.from_fallback = False
 
+    def end_like(self, other: Call) -> None:
+        """It has ended as *other* did, which was made for it."""
+        if other.exhausted or other.from_fallback or other.rejection is not None:
+            self.exhausted = other.exhausted
+            self.from_fallback = other.from_fallback
+            self.age = other.age
+            self.rejection = other.rejection
+
+    def hand_over(self, other: Call) -> None:
+        """What a cancellation parked here is for whoever settles it in *other*."""
+        if self.parked is not None:
+            other._leave([*(other.parked or ()), *self.parked])
+            self._leave(None)
+
     def park(self, permit: Parked, entered_before: int) -> None:
         """Leave a permit for whoever finds out why the call was cancelled."""
         parked: list[tuple[Parked, bool]] = self.parked or []

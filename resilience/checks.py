@@ -18,6 +18,7 @@ from resilience.policies.circuit_breaker import CircuitBreaker
 from resilience.policies.fallback import Fallback
 from resilience.policies.last_good import LastGood
 from resilience.policies.retry import Retry
+from resilience.policies.single_flight import SingleFlight
 from resilience.policies.timeout import Timeout
 from resilience.strategies import named_exceptions
 from resilience.verdicts import is_types
@@ -98,9 +99,12 @@ def _seconds(policy: Policy[Any]) -> float | None:
 
 
 def _timeouts_that_never_fire(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
-    for outer, inner in itertools.combinations(policies, 2):
+    for first, last in itertools.combinations(range(len(policies)), 2):
+        outer, inner = policies[first], policies[last]
         total, attempt = _seconds(outer), _seconds(inner)
-        if total is not None and attempt is not None and attempt >= total:
+        # A flight may go on when the caller whose deadline is outside of it has left.
+        flies = any(isinstance(each, SingleFlight) for each in policies[first:last])
+        if total is not None and attempt is not None and attempt >= total and not flies:
             yield Finding(
                 "error",
                 "attempt-timeout",
@@ -232,6 +236,31 @@ def _answers_that_are_never_given(policies: Sequence[Policy[Any]]) -> Iterator[F
             )
 
 
+def _flights_that_hang(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
+    for place, flight in enumerate(policies):
+        if isinstance(flight, SingleFlight) and not any(
+            isinstance(inner, Timeout) for inner in policies[place + 1 :]
+        ):
+            yield Finding(
+                "warning",
+                "flight-without-timeout",
+                f"nothing inside {flight!r} ends a call that hangs, and all later ones join it",
+                "put a Timeout inside it",
+            )
+
+
+def _verdicts_that_multiply(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
+    for breaker, inner in itertools.combinations(policies, 2):
+        if isinstance(breaker, CircuitBreaker) and isinstance(inner, SingleFlight):
+            yield Finding(
+                "warning",
+                "flight-inside-breaker",
+                f"circuit breaker {breaker.name!r} counts one failed call once for each caller that {inner!r} inside "
+                "of it lets share it",
+                "put the breaker inside",
+            )
+
+
 def _overlap(on: Any, inner: Fallback[Any] | LastGood) -> bool:
     """Whether *inner* answers for what *on* names; False where predicates keep it to themselves."""
     return any(
@@ -253,6 +282,7 @@ def _takes_all(inner: Fallback[Any], outer: Fallback[Any] | LastGood) -> bool:
 _SHARED: tuple[tuple[type[Policy[Any]], str], ...] = (
     (CircuitBreaker, "same-breaker"),
     (LastGood, "same-last-good"),
+    (SingleFlight, "same-flight"),
 )
 """What must not stand twice in one pipeline, and the code of that finding."""
 
@@ -266,4 +296,6 @@ _CHECKS: tuple[Callable[[Sequence[Policy[Any]]], Iterator[Finding]], ...] = (
     _nested_retries,
     _answers_that_hide_failures,
     _answers_that_are_never_given,
+    _flights_that_hang,
+    _verdicts_that_multiply,
 )

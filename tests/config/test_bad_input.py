@@ -33,6 +33,7 @@ from resilience import (
     ResilienceError,
     Retry,
     RetryBudget,
+    SingleFlight,
     SlowRate,
     Timeout,
     TimeWindow,
@@ -57,6 +58,7 @@ VALID: dict[type, Callable[[], dict[str, Any]]] = {
     Fallback: lambda: {"value": None, "on": OSError},
     LastGood: lambda: {"ttl": 60},
     RetryBudget: dict,
+    SingleFlight: dict,
 }
 """The least that each class of options takes."""
 
@@ -332,11 +334,17 @@ def _kept_twice() -> Pipeline:
     return Pipeline(kept, Timeout(1), kept)
 
 
+def _flies_twice() -> Pipeline:
+    flights = SingleFlight()
+    return Pipeline(flights, flights, Timeout(1))
+
+
 PIPELINES: list[Any] = [
     pytest.param(lambda: Pipeline(Timeout(2), Timeout(2)), "can never fire", id="equal timeouts"),
     pytest.param(lambda: Pipeline(Timeout(2), Timeout(3)), "can never fire", id="longer inside"),
     pytest.param(_twice, "stands twice in one pipeline", id="one breaker twice"),
     pytest.param(_kept_twice, "stands twice in one pipeline", id="one memory twice"),
+    pytest.param(_flies_twice, "stands twice in one pipeline", id="a flight in itself"),
     pytest.param(
         lambda: Pipeline(CircuitBreaker("refused lease", on=OSError, probe_lease=1), Timeout(2)),
         "ends before Timeout\\(2.0\\)",

@@ -33,6 +33,7 @@ from resilience import (
     Pipeline,
     PipelineWarning,
     Retry,
+    SingleFlight,
     Timeout,
 )
 from resilience.strategies import only_counts, stops_from, wait_bounds
@@ -99,6 +100,19 @@ def retry(attempts: int | None = 3, wait: Any = 1, **options: Any) -> Retry:
         ),
         pytest.param((Fallback.using(_replica, on=OSError), Timeout(2)), 1, INF, id="or for ever"),
         pytest.param((LastGood(60), Timeout(2)), 1, 2, id="an old answer takes no time"),
+        pytest.param((SingleFlight(), Timeout(2)), 1, 2, id="a flight alone"),
+        pytest.param(
+            (Timeout(7), SingleFlight(), retry(3), Timeout(2)), 3, 7, id="a flight and its caller"
+        ),
+        pytest.param(
+            (Timeout(1.5), SingleFlight(), retry(9, 1)), 2, 1.5, id="begun, although it cannot end"
+        ),
+        pytest.param(
+            (Timeout(7.5), SingleFlight(), retry(9, 4), Timeout(2)), 2, 7.5, id="slept to the end"
+        ),
+        pytest.param(
+            (Timeout(20), SingleFlight(), retry(3), Timeout(2)), 3, 8, id="a flight with time left"
+        ),
         pytest.param((Timeout(5), Timeout(lambda _: 2)), 1, 5, id="inside one that can be read"),
     ],
 )

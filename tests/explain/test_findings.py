@@ -26,6 +26,7 @@ from resilience import (
     PipelineWarning,
     ResilienceWarning,
     Retry,
+    SingleFlight,
     SlowRate,
     Timeout,
     checks,
@@ -47,6 +48,7 @@ def retry(attempts: int | None = 3, wait: float = 1, **options: Any) -> Retry:
 ONE = breaker(overdue_after=1)
 OTHER = breaker(overdue_after=1)
 KEPT = LastGood(60)
+FLIGHT = SingleFlight()
 
 
 async def _replica(_: object, __: object) -> None:
@@ -102,6 +104,12 @@ FOUND: list[Any] = [
     pytest.param("nested-retries", (retry(), Timeout(2), retry()), id="with a timeout between"),
     # one memory twice
     pytest.param("same-last-good", (KEPT, Timeout(2), KEPT), id="one memory twice"),
+    pytest.param("same-flight", (FLIGHT, Timeout(2), FLIGHT), id="a flight in itself"),
+    pytest.param("flight-without-timeout", (FLIGHT, retry()), id="a flight that may hang"),
+    pytest.param("flight-without-timeout", (Timeout(2), FLIGHT), id="a deadline of one caller"),
+    pytest.param(
+        "flight-inside-breaker", (ONE, FLIGHT, Timeout(2)), id="a verdict for each caller"
+    ),
     # answers that hide failures
     pytest.param(
         "fallback-inside-breaker", (ONE, Fallback(None, on=ConnectionError)), id="a part of it"
@@ -130,6 +138,16 @@ FOUND: list[Any] = [
 
 FINE: list[Any] = [
     pytest.param("same-last-good", (KEPT, LastGood(60)), id="two memories"),
+    pytest.param("same-flight", (FLIGHT, SingleFlight()), id="two flights"),
+    pytest.param("flight-without-timeout", (FLIGHT, Timeout(2)), id="a flight in time"),
+    pytest.param(
+        "flight-inside-breaker", (FLIGHT, ONE, Timeout(2)), id="a verdict for each flight"
+    ),
+    pytest.param(
+        "attempt-timeout",
+        (Timeout(2), FLIGHT, Timeout(5)),
+        id="a flight has more time than a caller",
+    ),
     pytest.param(
         "fallback-inside-breaker", (Fallback(None, on=OSError), ONE), id="a fallback outside"
     ),
@@ -231,7 +249,8 @@ def test_every_finding_is_tried_both_ways():
     codes = {"attempt-timeout", "same-breaker", "probe-lease", "retry-inside-breaker",
              "breaker-without-timeout", "retries-do-not-fit", "nested-retries",
              "same-last-good", "fallback-inside-breaker", "fallback-inside-retry",
-             "fallback-never-used"}  # fmt: skip
+             "fallback-never-used", "same-flight", "flight-without-timeout",
+             "flight-inside-breaker"}  # fmt: skip
 
     assert codes == {case.values[0] for case in FOUND}
     assert codes == {case.values[0] for case in FINE}

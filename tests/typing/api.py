@@ -30,6 +30,7 @@ from resilience import (
     ResilienceError,
     Retry,
     RetryBudget,
+    SingleFlight,
     SlowRate,
     Success,
     Timeout,
@@ -185,6 +186,14 @@ assert_type(
     Fallback[bytes],
 )
 assert_type(last_good.snapshot().served, int)
+
+
+async def flights() -> None:
+    """Entered, it gives itself; a flight gives what its callee returns."""
+    async with SingleFlight(key=lambda sku: sku, max_flights=5, name="skus") as entered:
+        assert_type(entered, SingleFlight)
+        assert_type(await entered(lookup, "1"), Item)
+        assert_type(entered.snapshot().in_flight, int)
 
 
 class Quotes:
