@@ -206,6 +206,8 @@ class Retrying:
         budget = self._budget
         try:
             self._tell(tries)
+            if tries.failure is None and tries.call.release is not None:
+                await _release(tries.call.release, tries.result)
             tries.next()
             await _sleep(tries.delay, exactly=tries.floor > 0)
         except BaseException:
@@ -457,6 +459,14 @@ class Retrying:
             error=None if error is None else type(error).__name__,
         )
         self._hub.emit(event)
+
+
+async def _release(release: Any, result: Any) -> None:
+    """What a refused result holds, a connection of a pool, is of use to others while this call waits."""
+    try:
+        await release(result)
+    except Exception as error:  # noqa: BLE001 - the next attempt may well succeed without
+        hook_failed("release", release, error)
 
 
 async def _sleep(delay: float, *, exactly: bool) -> None:

@@ -1,0 +1,164 @@
+"""
+The pipeline of one host, and what every adapter is told the same way: options, a name, listeners, a pipeline instead.
+
+Hosts come from URLs, and URLs from anywhere: the guards are a family of a registry, which is bounded and forgets no
+circuit that is open or in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypedDict, final
+
+import attrs
+
+from resilience.core.backoff import FullJitter
+from resilience.core.trips import FailureRate
+from resilience.core.windows import TimeWindow
+from resilience.doors import Policy
+from resilience.events import LISTENER, Listener
+from resilience.integrations._http.exchange import Repeat
+from resilience.integrations._http.options import HttpOptions
+from resilience.pipeline import Pipeline, quietly
+from resilience.policies.bulkhead import Bulkhead
+from resilience.policies.circuit_breaker import CircuitBreaker
+from resilience.policies.retry import Retry
+from resilience.policies.timeout import Timeout
+from resilience.registry import Family, Registry
+from resilience.registry.families import label_of
+from resilience.validation import Allowed, check, count, instance, is_function, name, one_of
+
+__all__ = ["FIELDS_OF_ADAPTERS", "Dialect", "Settings", "family_of"]
+
+
+@final
+@attrs.frozen
+class Dialect:
+    """
+    How a client's answers are judged.
+
+    Attributes:
+        failed: Whether an error tells that the dependency is in trouble. All others count as nothing: they are the
+            caller's, or of a pool that is exhausted.
+        status: The status of a response.
+    """
+
+    failed: Callable[[Exception], bool]
+    status: Callable[[Any], int]
+
+
+class Settings(TypedDict):
+    """What every adapter takes besides its options."""
+
+    name: str
+    pipeline: Callable[[str], Pipeline] | None
+    max_hosts: int
+    listeners: Iterable[Listener]
+    registry: Registry | None
+
+
+FIELDS_OF_ADAPTERS: dict[str, Allowed] = {
+    "options": instance(HttpOptions, "HttpOptions"),
+    "name": name(),
+    "pipeline": one_of(
+        "None or a function of the host's name that returns a Pipeline, not async",
+        lambda value: value is None or (is_function(value) and not isinstance(value, Pipeline)),
+        {"number": 1, "text": "standard", "class": Pipeline, "pipeline": Pipeline()},
+    ),
+    "max_hosts": count(high=10**6),
+    "listeners": LISTENER,
+    "registry": instance(Registry, "a Registry", none=True),
+}
+"""What each argument of an adapter takes; of ``listeners``, each element."""
+
+_A_PIPELINE = instance(Pipeline, "a function of the host's name that returns a Pipeline")
+
+
+def family_of(
+    owner: str, dialect: Dialect, options: HttpOptions, settings: Settings
+) -> Family[Any]:
+    """The guards of one adapter by host, its arguments checked."""
+    for field, value in {"options": options, **settings}.items():
+        if field != "listeners":
+            check(f"{owner}.{field}", value, FIELDS_OF_ADAPTERS[field])
+    given = settings["listeners"]
+    several = isinstance(given, Iterable) and not callable(given) and not isinstance(given, str)
+    listeners: tuple[Any, ...] = tuple(given) if several else (given,)
+    for place, each in enumerate(listeners):
+        check(f"{owner}.listeners[{place}]", each, FIELDS_OF_ADAPTERS["listeners"])
+    label = settings["name"]
+    build = _Build(owner, label, dialect, options, settings["pipeline"], listeners)
+    registry = settings["registry"] or Registry()
+    return registry.family(label, build, max_keys=settings["max_hosts"])
+
+
+@final
+@attrs.frozen
+class _Build:
+    """Makes the pipeline of a host. Two that say the same are equal, so that two clients may share a family."""
+
+    owner: str
+    label: str
+    dialect: Dialect
+    options: HttpOptions
+    pipeline: Callable[[str], Pipeline] | None
+    listeners: tuple[Any, ...]
+
+    def __repr__(self) -> str:
+        return repr(self.options if self.pipeline is None else self.pipeline)
+
+    def __call__(self, host: str) -> Pipeline:
+        if self.pipeline is None:
+            called = label_of(self.label, host)
+            policies = _policies(called, self.dialect, self.options)
+            return quietly(*policies, Repeat(), name=called, listeners=self.listeners)
+        made = self.pipeline(host)
+        check(f"{self.owner}.pipeline", made, _A_PIPELINE)
+        return quietly(made, Repeat(), listeners=self.listeners)
+
+
+def _policies(called: str, dialect: Dialect, options: HttpOptions) -> list[Policy]:
+    """Outermost first, in the order of Microsoft's standard handler."""
+    failed, status = dialect.failed, dialect.status
+
+    def worth_another(response: Any) -> bool:
+        return status(response) in options.retry_statuses
+
+    def failing(response: Any) -> bool:
+        return status(response) in options.failure_statuses
+
+    worth_another.__qualname__, failing.__qualname__ = "worth_another", "failing"
+    attempt = options.attempt_timeout
+    policies: list[Policy] = []
+    if options.limit is not None:
+        policies.append(Bulkhead(options.limit, name=called))
+    if options.total_timeout is not None:
+        policies.append(Timeout(options.total_timeout))
+    if options.attempts > 1:
+        policies.append(
+            Retry(
+                options.attempts,
+                on=failed,
+                on_result=worth_another,
+                wait=FullJitter(options.backoff, options.max_delay),
+                max_delay=options.max_delay,
+            )
+        )
+    policies.append(
+        CircuitBreaker(
+            called,
+            on=failed,
+            ignore=lambda error: not failed(error),
+            on_result=failing,
+            trip=FailureRate(
+                options.failure_ratio,
+                TimeWindow(options.window),
+                minimum_calls=options.minimum_calls,
+            ),
+            break_duration=options.break_duration,
+            probe_lease=max(60.0, attempt or 0.0),
+        )
+    )
+    if attempt is not None:
+        policies.append(Timeout(attempt))
+    return policies
