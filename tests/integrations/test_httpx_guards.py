@@ -15,6 +15,7 @@ from resilience import (
     CircuitBreaker,
     CircuitOpenError,
     CircuitState,
+    Fallback,
     Pipeline,
     RejectedError,
     ResilienceError,
@@ -506,6 +507,66 @@ async def test_a_second_sending_is_refused_whoever_asks_for_it(backend, lib, ser
             await client.post(f"{server.url}/a?do=reset,200")
 
     assert 1 == len(server.asked("/a"))
+
+
+async def test_a_response_that_is_still_being_judged_is_closed_with_the_call(backend, lib, server):
+    """Issue 4: the caller's time is over while a predicate of the caller's own thinks about the answer."""
+    inner = lib.module.AsyncHTTPTransport()
+
+    async def think(_):
+        await anyio.sleep(LIMIT)
+
+    def pipeline(host):
+        return Pipeline(Timeout(0.3), Retry(2, on=OSError, on_result=think))
+
+    async with lib.client(inner, pipeline=pipeline) as client:
+        with pytest.raises(TimeoutExceededError):
+            await client.get(f"{server.url}/a?do=halfhang")
+
+        assert 0 == busy(inner._pool)
+        await until(lambda: server.connected == 0)
+
+
+async def test_an_answer_that_is_no_servers_may_be_refused_too(backend, lib, server):
+    """A fallback inside a retry gives a response that holds nothing."""
+    canned = lib.module.Response(503)
+
+    def pipeline(host):
+        again = Retry(
+            2, on=OSError, on_result=lambda answer: answer.status_code == 503, wait=lambda _: 0.0
+        )
+        return Pipeline(again, Fallback(canned, on=lib.module.TransportError))
+
+    async with lib.client(pipeline=pipeline) as client:
+        response = await client.get(f"{server.url}/a?do=reset,200")
+
+    assert "GET 200" == response.text
+    assert 2 == len(server.asked("/a"))
+
+
+async def test_a_transport_may_close_a_body_it_was_given(backend, lib):
+    """The body that is watched passes it on."""
+
+    class Body(lib.module.AsyncByteStream):
+        closed = False
+
+        async def __aiter__(self):
+            yield b"never read"
+
+        async def aclose(self):
+            self.closed = True
+
+    class Closing(lib.module.AsyncBaseTransport):
+        async def handle_async_request(self, request):
+            await request.stream.aclose()
+            return lib.module.Response(200)
+
+    body = Body()
+    request = lib.module.Request("PUT", "http://example.org/", stream=body)
+    async with lib.client(Closing()) as client:
+        assert 200 == (await client.send(request)).status_code
+
+    assert body.closed
 
 
 async def test_a_guard_inside_a_guard(backend, lib, server):

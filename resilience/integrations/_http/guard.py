@@ -88,7 +88,7 @@ def family_of(
         check(f"{owner}.listeners[{place}]", each, FIELDS_OF_ADAPTERS["listeners"])
     label = settings["name"]
     build = _Build(owner, label, dialect, options, settings["pipeline"], listeners)
-    registry = settings["registry"] or Registry()
+    registry = Registry() if settings["registry"] is None else settings["registry"]
     return registry.family(label, build, max_keys=settings["max_hosts"])
 
 
