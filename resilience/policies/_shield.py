@@ -3,7 +3,9 @@ anyio's shields, for a deadline that cancels the task by hand.
 
 A scope of anyio with ``shield=True`` keeps cancellation out, and ``Task.cancel`` knows nothing of it. So when a
 deadline fires, and only then, this file looks whether the task is inside a shield that was entered *within* the guarded
-call, and if so waits until it has left. A shield *around* the guarded call does not concern its deadline.
+call, and if so waits until it has left. A shield *around* the guarded call does not concern its deadline. By then a
+scope around the call may be cancelled as well; then the caller has left, and the deadline has nothing more to say: so
+it is on trio, too.
 
 anyio keeps, for each task, the chain of its scopes (``_task_states``); which of them were entered inside the guard is
 read off the suspended frames below it: a ``with`` block keeps the exit method of what it entered on its frame, and what
@@ -38,12 +40,19 @@ def when_unshielded(
     act: Callable[[], object],
 ) -> bool:
     """
-    Whether *task* is shielded inside the guard whose frame holds both *call* and *entries*.
+    Whether the guard whose frame holds both *call* and *entries* must not cancel *task* now.
 
-    If so *act* is called as soon as it no longer is, before a later wait of the task can go unseen.
+    Where the task is shielded inside the guard, *act* is called as soon as it no longer is, before a later wait of the
+    task can go unseen. Where a scope around the guard has been cancelled, it is never called.
     """
-    if not _shielded(task, call, entries):
+    chain = list(_scopes_of(task))
+    if not any(scope.shield or scope.cancel_called for scope in chain):
         return False
+    # A scope of another task was entered before this task began, so outside every guard of it.
+    ours = {id(scope) for scope in chain if getattr(scope, "_host_task", None) is task}
+    within = _entered_within(task, call, entries, ours)
+    if not any(scope.shield and id(scope) in within for scope in chain):
+        return _left([scope for scope in chain if id(scope) not in within])
 
     def look_again(_: object = None) -> None:
         if not when_unshielded(task, call, entries, loop, act):
@@ -58,10 +67,20 @@ def when_unshielded(
     return True
 
 
-def _shielded(task: asyncio.Task[Any], call: object, entries: object) -> bool:
-    shields = {id(scope) for scope in _shields_of(task)}
-    if not shields:
-        return False
+def _left(around: list[Any]) -> bool:
+    """Whether one of these scopes, from the innermost on, is cancelled and not shielded from."""
+    for scope in around:
+        if scope.cancel_called:
+            return True
+        if scope.shield:
+            return False
+    return False
+
+
+def _entered_within(
+    task: asyncio.Task[Any], call: object, entries: object, scopes: set[int]
+) -> set[int]:
+    """Which of these scopes, by their ids, were entered inside the guard."""
     around: dict[int, int] = {}
     within: dict[int, int] = {}
     found = around
@@ -71,22 +90,21 @@ def _shielded(task: asyncio.Task[Any], call: object, entries: object) -> bool:
         # One that was entered by hand is at least a variable here; the weakest of signs.
         by_hand = ((each, _DEPTH - 1) for each in names.values())
         for each, distance in (*_entered_by(owner, 0), *by_hand):
-            if id(each) in shields:
+            if id(each) in scopes:
                 found[id(each)] = min(distance, found.get(id(each), _DEPTH))
         if names.get("call") is call and names.get("entries") is entries:
             found = within
     # What is found on both sides, as an attribute of something, was entered on the side that is nearer to it.
-    return any(distance < around.get(each, _DEPTH) for each, distance in within.items())
+    return {each for each, distance in within.items() if distance < around.get(each, _DEPTH)}
 
 
-def _shields_of(task: asyncio.Task[Any]) -> Iterator[Any]:
+def _scopes_of(task: asyncio.Task[Any]) -> Iterator[Any]:
+    """anyio's scopes around what the task does now, from the innermost on."""
     backend = sys.modules.get("anyio._backends._asyncio")
     state = getattr(backend, "_task_states", {}).get(task)
     scope = getattr(state, "cancel_scope", None)
     while scope is not None:
-        # A scope of another task was entered before this task began, so outside every guard of it.
-        if scope.shield and getattr(scope, "_host_task", None) is task:
-            yield scope
+        yield scope
         scope = getattr(scope, "_parent_scope", None)
 
 

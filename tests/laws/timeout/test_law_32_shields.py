@@ -493,6 +493,70 @@ async def test_the_caller_may_leave_while_a_deadline_waits_for_a_shield(backend,
     await anyio.sleep(unit / 10)
 
 
+@pytest.mark.parametrize("leaves", [0.5, 1.5], ids=["before", "after"])
+@pytest.mark.parametrize("group", [False, True], ids=["scope", "group"])
+async def test_a_scope_that_was_cancelled_meanwhile_has_the_last_word(backend, unit, leaves, group):
+    """
+    The deadline (1) waits for a shield (2); the caller's own scope ends before or after it, shielded from as well.
+
+    The caller has left: cancelled, not timed out (laws 2 and 32), and no failure of the breaker's (law 3).
+    """
+    guard = breaker(failures=1)
+    guarded = Pipeline(guard, Timeout(unit))
+    ends = []
+
+    async def callee():
+        with shield():
+            await anyio.sleep(2 * unit)
+        await anyio.sleep(50 * unit)
+
+    async def caller():
+        try:
+            await guarded(callee)
+        except BaseException as error:
+            ends.append(type(error))
+            raise
+
+    with anyio.move_on_after(leaves * unit) as scope:
+        if group:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(caller)
+        else:
+            await caller()
+
+    assert scope.cancelled_caught
+    assert [anyio.get_cancelled_exc_class()] == ends
+    totals = guard.snapshot().totals
+    assert (0, 1) == (totals.failures, totals.ignored)
+    assert 0 == pending_cancellations()
+    await anyio.sleep(unit / 10)
+
+
+@pytest.mark.parametrize("shielded", [False, True])
+async def test_a_cancelled_scope_that_does_not_reach_the_call_changes_nothing(
+    backend, unit, shielded
+):
+    """
+    One inside, left again before the deadline, and one around a shield around the call: the call is timed out.
+    """
+
+    async def callee():
+        with anyio.move_on_after(unit / 2):
+            await anyio.sleep(50 * unit)
+        with anyio.CancelScope(shield=shielded):
+            await anyio.sleep(2 * unit)
+        await anyio.sleep(50 * unit)
+
+    with anyio.CancelScope() as scope:
+        with shield():
+            scope.cancel()
+            with pytest.raises(TimeoutExceededError):
+                await Timeout(unit)(callee)
+        assert 0 == pending_cancellations()
+
+    await anyio.sleep(unit / 10)
+
+
 async def cleanup_then_hang(unit):
     await with_block(unit)
     await anyio.sleep_forever()
