@@ -37,7 +37,7 @@ from typing import (
 import attrs
 
 from resilience.bounds import Around, Inner
-from resilience.call import Call, Step, dress, informed_at, invoke, new_call
+from resilience.call import Call, Parked, Step, dress, informed_at, invoke, new_call
 from resilience.clock import PROCESS_CLOCK
 from resilience.errors import RejectedError
 from resilience.events import EVERYWHERE, AttemptFinished, CallFinished, Hub, Listener
@@ -471,8 +471,11 @@ class Stream(AsyncIterator[T]):
     ) -> None:
         self._guard = guard
         self._fn = fn
+        self._args = args
+        self._kwargs = kwargs
         self._hold = hold
-        self._call = guard._new_call(self._first, args, kwargs)  # noqa: SLF001
+        self._held: list[Parked] | None = None
+        self._entered = False
         self._generator: AsyncGenerator[T, Any] | None = None
         self._ready: list[T] = []
 
@@ -489,24 +492,27 @@ class Stream(AsyncIterator[T]):
 
     async def _close(self) -> None:
         generator, self._generator = self._generator, None
-        if generator is not None:
-            await generator.aclose()
+        # An async iterator that is no generator has nothing to close.
+        if (close := getattr(generator, "aclose", None)) is not None:
+            await close()
 
     def _settle(self, error: BaseException | None) -> None:
-        held, self._call.held = self._call.held, None
+        held, self._held = self._held, None
         for permit in reversed(held or ()):
             permit.ended(error)
 
     async def __aenter__(self) -> Stream[T]:
+        self._entered = True
+        call = self._guard._new_call(self._first, self._args, self._kwargs)  # noqa: SLF001
         if self._hold:
-            self._call.held = []
+            call.held = self._held = []
         try:
-            answer = await _run(self._guard._linked(), self._call, self._guard)  # noqa: SLF001
+            answer = await _run(self._guard._linked(), call, self._guard)  # noqa: SLF001
         except BaseException as error:
             self._settle(error)
             await self._close()
             raise
-        if self._call.from_fallback:
+        if call.from_fallback:
             await self._close()
             self._ready = [answer]
         return self
@@ -514,6 +520,8 @@ class Stream(AsyncIterator[T]):
     async def __anext__(self) -> T:
         if self._ready:
             return self._ready.pop()
+        if not self._entered:
+            raise RuntimeError("enter the stream first: async with p.stream(fn)(...) as items")
         if self._generator is None:
             raise StopAsyncIteration
         try:

@@ -99,7 +99,7 @@ def _entered_within(
 
 
 def _scopes_of(task: asyncio.Task[Any]) -> Iterator[Any]:
-    """anyio's scopes around what the task does now, from the innermost on."""
+    """The scopes of anyio around what the task does now, from the innermost on."""
     backend = sys.modules.get("anyio._backends._asyncio")
     state = getattr(backend, "_task_states", {}).get(task)
     scope = getattr(state, "cancel_scope", None)
