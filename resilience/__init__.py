@@ -29,6 +29,7 @@ from resilience.errors import (
 )
 from resilience.pipeline import Pipeline
 from resilience.policies.bulkhead import Bulkhead, BulkheadSnapshot, Place
+from resilience.policies.chaos import Chaos, ChaosSnapshot
 from resilience.policies.circuit_breaker import CircuitBreaker, CircuitSnapshot, Isolation, Permit
 from resilience.policies.fallback import Fallback
 from resilience.policies.last_good import LastGood, LastGoodSnapshot
@@ -42,6 +43,8 @@ __all__ = [
     "BulkheadFullError",
     "BulkheadSnapshot",
     "Call",
+    "Chaos",
+    "ChaosSnapshot",
     "CircuitBreaker",
     "CircuitIsolatedError",
     "CircuitOpenError",

@@ -14,6 +14,7 @@ import attrs
 from resilience.bounds import INVOKE, ORIGIN, Around, Bounds, Effort, Inner, bounds_of
 from resilience.doors import Policy
 from resilience.errors import TimeoutExceededError
+from resilience.policies.chaos import Chaos
 from resilience.policies.circuit_breaker import CircuitBreaker
 from resilience.policies.fallback import Fallback
 from resilience.policies.last_good import LastGood
@@ -261,6 +262,18 @@ def _verdicts_that_multiply(policies: Sequence[Policy[Any]]) -> Iterator[Finding
             )
 
 
+def _chaos_that_nobody_meets(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
+    for place, chaos in enumerate(policies):
+        unmet = [each for each in policies[place + 1 :] if not isinstance(each, Chaos)]
+        if isinstance(chaos, Chaos) and unmet:
+            yield Finding(
+                "warning",
+                "chaos-outside",
+                f"what {chaos!r} injects is not met by {unmet[0]!r}, which is inside of it",
+                "put the chaos innermost, where the dependency is",
+            )
+
+
 def _overlap(on: Any, inner: Fallback[Any] | LastGood) -> bool:
     """Whether *inner* answers for what *on* names; False where predicates keep it to themselves."""
     return any(
@@ -298,4 +311,5 @@ _CHECKS: tuple[Callable[[Sequence[Policy[Any]]], Iterator[Finding]], ...] = (
     _answers_that_are_never_given,
     _flights_that_hang,
     _verdicts_that_multiply,
+    _chaos_that_nobody_meets,
 )

@@ -21,10 +21,12 @@ from resilience.errors import ConfigurationError, brief
 from resilience.strategies import is_asynchronous
 
 __all__ = [
+    "BY_TYPE",
     "Allowed",
     "as_clock",
     "as_optional_seconds",
     "as_seconds",
+    "by_type",
     "check",
     "clock",
     "count",
@@ -286,6 +288,21 @@ def check(path: str, value: object, allowed: Allowed) -> None:
         raise refuse(path, value, allowed.text)
 
 
+BY_TYPE: Mapping[str, bool] = {"by_type": True}
+"""Metadata of a field that holds what calls will return or raise: its repr tells no more than the type."""
+
+_PLAIN: tuple[object, ...] = (None, True, False, "", b"", (), [], {}, set(), frozenset())
+
+
+def by_type(value: object) -> str:
+    """How a value is written that calls will return or raise: what is in it is told only where nothing is."""
+    if any(type(value) is type(plain) and value == plain for plain in _PLAIN):
+        return repr(value)
+    if isinstance(value, (type, types.FunctionType, types.MethodType)):
+        return value.__qualname__
+    return f"<{type(value).__name__}>"
+
+
 def spelled(value: object, *, name: str | None = None, first: str | None = None) -> str:
     """
     How a policy was written: the first field bare, the others by name, defaults left out.
@@ -305,7 +322,8 @@ def spelled(value: object, *, name: str | None = None, first: str | None = None)
             default = default.factory()
         if each.kw_only:
             if given != default:
-                parts.append(f"{each.name}={_spelled(given)}")
+                shown = by_type if "by_type" in each.metadata else _spelled
+                parts.append(f"{each.name}={shown(given)}")
         elif given is not None:
             parts.append(_spelled(given))
     return f"{name or type(value).__name__}({', '.join(parts)})"

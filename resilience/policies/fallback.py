@@ -20,7 +20,7 @@ from resilience.clock import PROCESS_CLOCK
 from resilience.doors import F_co, Policy
 from resilience.errors import RejectedError
 from resilience.events import FallbackFailed, FallbackUsed, Hub
-from resilience.validation import check, one_of, refuse, spelled
+from resilience.validation import by_type, check, one_of, refuse, spelled
 from resilience.verdicts import (
     ErrorFilter,
     Judge,
@@ -75,16 +75,6 @@ _FUNCTION = one_of(
     lambda value: callable(value) and not isinstance(value, type),
     {"none": None, "text": "cached", "class": dict},
 )
-_PLAIN: tuple[object, ...] = (None, True, False, "", b"", (), [], {}, set(), frozenset())
-
-
-def _shown(value: object) -> str:
-    """How a value is written: it is what calls will return, so only that it is empty is told."""
-    if isinstance(value, _Functions):
-        return ", ".join(getattr(each, "__qualname__", type(each).__name__) for each in value.asked)
-    if any(type(value) is type(plain) and value == plain for plain in _PLAIN):
-        return repr(value)
-    return f"<{type(value).__name__}>"
 
 
 def _seen(value: object) -> object:
@@ -168,8 +158,11 @@ class Fallback(Policy[F_co]):
         return isinstance(self.value, _Functions)
 
     def __repr__(self) -> str:
-        using = ".using" if self.makes_its_answer else ""
-        return spelled(self, name=f"Fallback{using}", first=_shown(self.value))
+        value: Any = self.value
+        if isinstance(value, _Functions):
+            names = [getattr(each, "__qualname__", type(each).__name__) for each in value.asked]
+            return spelled(self, name="Fallback.using", first=", ".join(names))
+        return spelled(self, first=by_type(value))
 
     def link(self, step: Step, hub: Hub) -> Step:
         return _linked(self, step, hub)

@@ -13,12 +13,12 @@ from typing import Any, ClassVar, final
 import attrs
 
 from resilience.call import Call, Step
-from resilience.clock import PROCESS_CLOCK, Clock
+from resilience.clock import PROCESS_CLOCK, Clock, Rng
 from resilience.core.answers import Answers
 from resilience.doors import Stateful
 from resilience.events import Hub, StaleServed
 from resilience.keys import NO_KEY, key_of
-from resilience.validation import as_clock, as_seconds, clock, count, duration, key, name
+from resilience.validation import as_clock, as_seconds, clock, count, duration, key, name, rng
 from resilience.verdicts import (
     ErrorFilter,
     Judge,
@@ -86,6 +86,7 @@ class LastGood(Stateful):
         max_keys: Answers that are kept, >= 1; beyond them the one goes that was used longest ago. Default 1024.
         name: For events and logs.
         clock: Monotonic clock. Default: the process-wide one.
+        rng: Nothing here is left to chance; taken so that every policy that holds state takes the same.
 
     Raises:
         The call's own error, where there is no answer that is young enough.
@@ -102,6 +103,7 @@ class LastGood(Stateful):
     clock: Clock | Callable[[], float] | None = attrs.field(
         default=None, kw_only=True, converter=as_clock, validator=clock()
     )
+    rng: Rng | None = attrs.field(default=None, kw_only=True, validator=rng())
     _core: _Core = attrs.field(init=False)
 
     shares_answers: ClassVar[bool] = True

@@ -23,14 +23,14 @@ import attrs
 
 from resilience.bounds import Around, Inner, Reach, bounds_of, merged
 from resilience.call import Call, Step, twin
-from resilience.clock import PROCESS_CLOCK, Clock
+from resilience.clock import PROCESS_CLOCK, Clock, Rng
 from resilience.core.flights import Fleet, Flight
 from resilience.doors import Stateful
 from resilience.events import FlightAbandoned, FlightJoined, Hub
 from resilience.keys import NO_KEY, key_of
 from resilience.loaded import loaded
 from resilience.policies._last_error import forget_older_tracebacks, raise_it
-from resilience.validation import as_clock, clock, count, key, name
+from resilience.validation import as_clock, clock, count, key, name, rng
 
 __all__ = ["SingleFlight", "SingleFlightSnapshot"]
 
@@ -154,6 +154,7 @@ class SingleFlight(Stateful):
         max_flights: Keys in flight at once on one loop, >= 1; a call beyond them flies alone. Default 10,000.
         name: For events and logs.
         clock: Monotonic clock, for events. Default: the process-wide one.
+        rng: Nothing here is left to chance; taken so that every policy that holds state takes the same.
 
     Raises:
         RuntimeError: awaited outside a task, on trio without having been entered, or the call in flight was cancelled
@@ -166,6 +167,7 @@ class SingleFlight(Stateful):
     clock: Clock | Callable[[], float] | None = attrs.field(
         default=None, kw_only=True, converter=as_clock, validator=clock()
     )
+    rng: Rng | None = attrs.field(default=None, kw_only=True, validator=rng())
     _core: _Core = attrs.field(init=False)
 
     shares_answers: ClassVar[bool] = True

@@ -21,6 +21,7 @@ import tenacity
 import resilience
 from resilience import (
     Bulkhead,
+    Chaos,
     CircuitBreaker,
     ConfigurationError,
     ConsecutiveFailures,
@@ -59,6 +60,7 @@ VALID: dict[type, Callable[[], dict[str, Any]]] = {
     LastGood: lambda: {"ttl": 60},
     RetryBudget: dict,
     SingleFlight: dict,
+    Chaos: lambda: {"rate": 0.1, "fault": OSError},
 }
 """The least that each class of options takes."""
 
@@ -282,6 +284,13 @@ CONTRADICTIONS: list[Any] = [
         "()",
         "at least one exception class where on_result is None",
         id="a retry of nothing",
+    ),
+    pytest.param(
+        lambda: Chaos(0.1),
+        "Chaos",
+        "none of them",
+        "given a fault, a latency, a result or a behaviour, and not both a fault and a result",
+        id="chaos of nothing",
     ),
     pytest.param(
         lambda: Fallback(None, on=()),

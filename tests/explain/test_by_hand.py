@@ -25,6 +25,7 @@ from tenacity import (
 )
 
 from resilience import (
+    Chaos,
     CircuitBreaker,
     CircuitOpenError,
     Fallback,
@@ -101,6 +102,17 @@ def retry(attempts: int | None = 3, wait: Any = 1, **options: Any) -> Retry:
         pytest.param((Fallback.using(_replica, on=OSError), Timeout(2)), 1, INF, id="or for ever"),
         pytest.param((LastGood(60), Timeout(2)), 1, 2, id="an old answer takes no time"),
         pytest.param((SingleFlight(), Timeout(2)), 1, 2, id="a flight alone"),
+        pytest.param(
+            (retry(3), Timeout(2), Chaos(1, fault=OSError)), 3, 8, id="chaos that fails at once"
+        ),
+        pytest.param((Timeout(9), Chaos(0.1, latency=5)), 1, 9, id="chaos in time"),
+        pytest.param(
+            (retry(2), Chaos(0.1, latency=5), Timeout(2)), 2, 15, id="chaos that takes its time"
+        ),
+        pytest.param((Chaos(0.1, latency=lambda _: 5), Timeout(2)), 1, INF, id="nobody knows"),
+        pytest.param(
+            (Timeout(9), Chaos(0.1, behaviour=_replica), Timeout(2)), 1, 9, id="as long as it may"
+        ),
         pytest.param(
             (Timeout(7), SingleFlight(), retry(3), Timeout(2)), 3, 7, id="a flight and its caller"
         ),

@@ -15,6 +15,7 @@ import pytest
 from tenacity import stop_after_attempt, stop_after_delay, stop_never, wait_fixed, wait_none
 
 from resilience import (
+    Chaos,
     CircuitBreaker,
     ConfigurationError,
     ConsecutiveFailures,
@@ -49,6 +50,7 @@ ONE = breaker(overdue_after=1)
 OTHER = breaker(overdue_after=1)
 KEPT = LastGood(60)
 FLIGHT = SingleFlight()
+CHAOS = Chaos(0.1, fault=OSError)
 
 
 async def _replica(_: object, __: object) -> None:
@@ -110,6 +112,8 @@ FOUND: list[Any] = [
     pytest.param(
         "flight-inside-breaker", (ONE, FLIGHT, Timeout(2)), id="a verdict for each caller"
     ),
+    pytest.param("chaos-outside", (CHAOS, Timeout(2)), id="chaos around a timeout"),
+    pytest.param("chaos-outside", (retry(), CHAOS, CHAOS, ONE), id="chaos around a breaker"),
     # answers that hide failures
     pytest.param(
         "fallback-inside-breaker", (ONE, Fallback(None, on=ConnectionError)), id="a part of it"
@@ -137,6 +141,10 @@ FOUND: list[Any] = [
 ]
 
 FINE: list[Any] = [
+    pytest.param("chaos-outside", (Timeout(2), CHAOS), id="chaos innermost"),
+    pytest.param(
+        "chaos-outside", (Timeout(2), CHAOS, Chaos(0.1, latency=1)), id="two kinds of chaos"
+    ),
     pytest.param("same-last-good", (KEPT, LastGood(60)), id="two memories"),
     pytest.param("same-flight", (FLIGHT, SingleFlight()), id="two flights"),
     pytest.param("flight-without-timeout", (FLIGHT, Timeout(2)), id="a flight in time"),
@@ -250,7 +258,7 @@ def test_every_finding_is_tried_both_ways():
              "breaker-without-timeout", "retries-do-not-fit", "nested-retries",
              "same-last-good", "fallback-inside-breaker", "fallback-inside-retry",
              "fallback-never-used", "same-flight", "flight-without-timeout",
-             "flight-inside-breaker"}  # fmt: skip
+             "flight-inside-breaker", "chaos-outside"}  # fmt: skip
 
     assert codes == {case.values[0] for case in FOUND}
     assert codes == {case.values[0] for case in FINE}

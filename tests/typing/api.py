@@ -14,6 +14,7 @@ import tenacity
 
 from resilience import (
     Call,
+    Chaos,
     CircuitBreaker,
     CircuitOpenError,
     CircuitState,
@@ -194,6 +195,23 @@ async def flights() -> None:
         assert_type(entered, SingleFlight)
         assert_type(await entered(lookup, "1"), Item)
         assert_type(entered.snapshot().in_flight, int)
+
+
+async def evict(call: Call) -> None:
+    raise NotImplementedError(call)
+
+
+Chaos(0.1, fault=OSError, latency=timedelta(seconds=2), when=lambda call: call.attempt == 1)
+Chaos(lambda call: 0.1, fault=lambda call: OSError(call.attempt), enabled=lambda: True)
+Chaos(0.1, latency=lambda call: call.remaining() / 2, behaviour=evict, enabled=True, name="drill")
+chaos = Chaos(0.1, result=None)
+assert_type(chaos.active, bool)
+
+
+async def drill() -> None:
+    """Chaos gives what the callee gives; what it injects is the test's own doing."""
+    with chaos.switched_on():
+        assert_type(await chaos(lookup, "1"), Item)
 
 
 class Quotes:

@@ -55,6 +55,8 @@ Pipeline(Timeout)  # E: incompatible type "type[Timeout]"
 Fallback(None)  # E: Missing named argument "on" for "Fallback"
 Fallback(None, OSError)  # E: Too many positional arguments for "Fallback"
 Fallback.using(plain, on=OSError)  # E: incompatible type
+Chaos()  # E: Missing positional argument "rate"
+Chaos("0.1", fault=OSError)  # E: incompatible type "str"
 LastGood("60")  # E: incompatible type "str"
 
 # A frozen value stays what it is.
