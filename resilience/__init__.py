@@ -33,6 +33,7 @@ from resilience.policies.chaos import Chaos, ChaosSnapshot
 from resilience.policies.circuit_breaker import CircuitBreaker, CircuitSnapshot, Isolation, Permit
 from resilience.policies.fallback import Fallback
 from resilience.policies.last_good import LastGood, LastGoodSnapshot
+from resilience.policies.rate_limit import RateLimit, RateLimitSnapshot
 from resilience.policies.retry import Retry
 from resilience.policies.single_flight import SingleFlight, SingleFlightSnapshot
 from resilience.policies.timeout import Timeout
@@ -69,6 +70,8 @@ __all__ = [
     "PipelineWarning",
     "Place",
     "Policy",
+    "RateLimit",
+    "RateLimitSnapshot",
     "RateLimitedError",
     "RejectedError",
     "ResilienceError",

@@ -35,16 +35,18 @@ class Waiter(Waiting):
     A task in a line; see `Waiting`.
 
     Attributes:
-        look_at: When it looks by itself, on the clock of its gate.
+        latest: Until when it waits, on the clock of its gate.
+        look_at: When it looks by itself.
         nudged: That is too late; it looks now.
     """
 
-    __slots__ = ("handed", "look_at", "nudged", "refused", "weight")
+    __slots__ = ("handed", "latest", "look_at", "nudged", "refused", "weight")
 
     def __init__(self, weight: int) -> None:
         self.weight = weight
         self.handed: list[None] = []
         self.refused = False
+        self.latest: float = math.inf
         self.look_at: float = math.inf
         self.nudged: bool = False
 

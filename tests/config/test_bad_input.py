@@ -31,6 +31,7 @@ from resilience import (
     FullJitter,
     LastGood,
     Pipeline,
+    RateLimit,
     ResilienceError,
     Retry,
     RetryBudget,
@@ -48,6 +49,7 @@ _names = itertools.count(1)
 VALID: dict[type, Callable[[], dict[str, Any]]] = {
     Timeout: lambda: {"seconds": 1},
     Bulkhead: lambda: {"limit": 1},
+    RateLimit: lambda: {"rate": 1},
     Retry: lambda: {"on": OSError},
     CircuitBreaker: lambda: {"name": f"refused-{next(_names)}", "on": OSError},
     ConsecutiveFailures: dict,

@@ -19,15 +19,17 @@ from pathlib import Path
 import attrs
 
 from resilience import budgets
-from resilience.core import budget, circuit, generations, lines, trips, windows
+from resilience.core import buckets, budget, circuit, generations, lines, trips, windows
+from resilience.core.buckets import Bucket
 from resilience.core.budget import Ledger, Slot
 from resilience.core.generations import Closed, HalfOpen, Totals
 from resilience.core.lines import Line, Places
-from resilience.policies import bulkhead, circuit_breaker
+from resilience.policies import bulkhead, circuit_breaker, rate_limit
 
 __all__ = ["DOCUMENTED", "MODULES", "Line", "controls", "hidden_calls", "lines_of"]
 
 MODULES: tuple[types.ModuleType, ...] = (
+    buckets,
     circuit,
     generations,
     lines,
@@ -37,6 +39,7 @@ MODULES: tuple[types.ModuleType, ...] = (
     circuit_breaker,
     budget,
     budgets,
+    rate_limit,
 )
 
 # What `core.circuit`, `core.lines` and the policies over them promise to add to in a straight line.
@@ -52,6 +55,7 @@ DOCUMENTED: dict[str, type] = {
     "taken": Places,
     "waiting": Line,
     "queued": Line,
+    "at": Bucket,
     "asleep": Ledger,
     "spent": Slot,
 }
