@@ -14,10 +14,12 @@ import attrs
 from resilience.bounds import INVOKE, ORIGIN, Around, Bounds, Effort, Inner, bounds_of
 from resilience.doors import Policy
 from resilience.errors import TimeoutExceededError
+from resilience.policies.bulkhead import Bulkhead
 from resilience.policies.chaos import Chaos
 from resilience.policies.circuit_breaker import CircuitBreaker
 from resilience.policies.fallback import Fallback
 from resilience.policies.last_good import LastGood
+from resilience.policies.rate_limit import RateLimit
 from resilience.policies.retry import Retry
 from resilience.policies.single_flight import SingleFlight
 from resilience.policies.timeout import Timeout
@@ -292,8 +294,30 @@ def _takes_all(inner: Fallback[Any], outer: Fallback[Any] | LastGood) -> bool:
     )
 
 
+def _waits_that_do_not_fit(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
+    for outer, gate in itertools.combinations(policies, 2):
+        total = _seconds(outer)
+        wait = _longest_wait(gate)
+        if total is not None and wait is not None and wait >= total:
+            yield Finding(
+                "warning",
+                "wait-does-not-fit",
+                f"{gate!r} lets a call wait for {wait:g} s, and {outer!r} ends it before",
+                "a shorter max_wait or a longer timeout",
+            )
+
+
+def _longest_wait(policy: Policy[Any]) -> float | None:
+    """What its ``max_wait`` allows, or None where nobody waits or no such limit is set."""
+    if isinstance(policy, Bulkhead):
+        return policy.max_wait if policy.queue else None
+    return policy.max_wait if isinstance(policy, RateLimit) else None
+
+
 _SHARED: tuple[tuple[type[Policy[Any]], str], ...] = (
     (CircuitBreaker, "same-breaker"),
+    (Bulkhead, "same-bulkhead"),
+    (RateLimit, "same-rate-limit"),
     (LastGood, "same-last-good"),
     (SingleFlight, "same-flight"),
 )
@@ -307,6 +331,7 @@ _CHECKS: tuple[Callable[[Sequence[Policy[Any]]], Iterator[Finding]], ...] = (
     _breakers_that_cannot_see_a_hang,
     _retries_that_do_not_fit,
     _nested_retries,
+    _waits_that_do_not_fit,
     _answers_that_hide_failures,
     _answers_that_are_never_given,
     _flights_that_hang,

@@ -25,6 +25,7 @@ from tenacity import (
 )
 
 from resilience import (
+    Bulkhead,
     Chaos,
     CircuitBreaker,
     CircuitOpenError,
@@ -33,6 +34,7 @@ from resilience import (
     LastGood,
     Pipeline,
     PipelineWarning,
+    RateLimit,
     Retry,
     SingleFlight,
     Timeout,
@@ -126,6 +128,24 @@ def retry(attempts: int | None = 3, wait: Any = 1, **options: Any) -> Retry:
             (Timeout(20), SingleFlight(), retry(3), Timeout(2)), 3, 8, id="a flight with time left"
         ),
         pytest.param((Timeout(5), Timeout(lambda _: 2)), 1, 5, id="inside one that can be read"),
+        pytest.param((Bulkhead(1), Timeout(2)), 1, 2, id="nobody waits for a place"),
+        pytest.param((Bulkhead(1, queue=9, max_wait=0), Timeout(2)), 1, 2, id="or not for long"),
+        pytest.param((Bulkhead(1, queue=9, max_wait=3), Timeout(2)), 1, 5, id="a wait for a place"),
+        pytest.param((Bulkhead(1, queue=9), Timeout(2)), 1, INF, id="which may last"),
+        pytest.param(
+            (Timeout(9), Bulkhead(1, queue=9), Timeout(2)), 1, 9, id="until the deadline around"
+        ),
+        pytest.param(
+            (retry(3), Bulkhead(1, queue=9, max_wait=3), Timeout(2)), 3, 17, id="for each attempt"
+        ),
+        pytest.param((RateLimit(1), Timeout(2)), 1, 2, id="nobody waits for a turn"),
+        pytest.param((RateLimit(1, max_wait=3), Timeout(2)), 1, 5, id="a wait for a turn"),
+        pytest.param(
+            (RateLimit(1, max_wait=3), Bulkhead(1, queue=1, max_wait=4), Timeout(2)),
+            1,
+            9,
+            id="first one, then the other",
+        ),
     ],
 )
 def test_the_worst_of_a_shape(policies, attempts, seconds):

@@ -15,6 +15,7 @@ import pytest
 from tenacity import stop_after_attempt, stop_after_delay, stop_never, wait_fixed, wait_none
 
 from resilience import (
+    Bulkhead,
     Chaos,
     CircuitBreaker,
     ConfigurationError,
@@ -25,6 +26,7 @@ from resilience import (
     LastGood,
     Pipeline,
     PipelineWarning,
+    RateLimit,
     ResilienceWarning,
     Retry,
     SingleFlight,
@@ -51,6 +53,8 @@ OTHER = breaker(overdue_after=1)
 KEPT = LastGood(60)
 FLIGHT = SingleFlight()
 CHAOS = Chaos(0.1, fault=OSError)
+PLACES = Bulkhead(2)
+RATE = RateLimit(2)
 
 
 async def _replica(_: object, __: object) -> None:
@@ -104,6 +108,12 @@ FOUND: list[Any] = [
     # retries in one another
     pytest.param("nested-retries", (retry(), retry()), id="two"),
     pytest.param("nested-retries", (retry(), Timeout(2), retry()), id="with a timeout between"),
+    # one gate twice
+    pytest.param("same-bulkhead", (PLACES, Timeout(2), PLACES), id="places"),
+    pytest.param("same-rate-limit", (RATE, retry(), RATE), id="a rate"),
+    # a wait that the deadline ends
+    pytest.param("wait-does-not-fit", (Timeout(2), Bulkhead(1, queue=1, max_wait=2)), id="queue"),
+    pytest.param("wait-does-not-fit", (Timeout(2), retry(), RateLimit(1, max_wait=3)), id="turn"),
     # one memory twice
     pytest.param("same-last-good", (KEPT, Timeout(2), KEPT), id="one memory twice"),
     pytest.param("same-flight", (FLIGHT, Timeout(2), FLIGHT), id="a flight in itself"),
@@ -235,6 +245,13 @@ FINE: list[Any] = [
         (Timeout(8), retry(None, stop=stop_never), Timeout(2)),
         id="as many as fit, on purpose",
     ),
+    pytest.param("same-bulkhead", (Bulkhead(2), Bulkhead(2)), id="two bulkheads"),
+    pytest.param("same-rate-limit", (RateLimit(2), RateLimit(2, per=60)), id="two rates"),
+    pytest.param("wait-does-not-fit", (Timeout(3), Bulkhead(1, queue=1, max_wait=2)), id="it fits"),
+    pytest.param("wait-does-not-fit", (Timeout(2), Bulkhead(1, queue=1)), id="no limit of its own"),
+    pytest.param("wait-does-not-fit", (Timeout(2), Bulkhead(1, max_wait=3)), id="no queue"),
+    pytest.param("wait-does-not-fit", (RateLimit(1, max_wait=3), Timeout(2)), id="timeout inside"),
+    pytest.param("wait-does-not-fit", (Timeout(lambda _: 1), RateLimit(1, max_wait=3)), id="?"),
     pytest.param("nested-retries", (retry(),), id="one"),
     pytest.param("nested-retries", (Timeout(3), Timeout(2)), id="none"),
 ]
@@ -258,7 +275,7 @@ def test_every_finding_is_tried_both_ways():
              "breaker-without-timeout", "retries-do-not-fit", "nested-retries",
              "same-last-good", "fallback-inside-breaker", "fallback-inside-retry",
              "fallback-never-used", "same-flight", "flight-without-timeout",
-             "flight-inside-breaker", "chaos-outside"}  # fmt: skip
+             "flight-inside-breaker", "chaos-outside", "same-bulkhead", "same-rate-limit", "wait-does-not-fit"}  # fmt: skip
 
     assert codes == {case.values[0] for case in FOUND}
     assert codes == {case.values[0] for case in FINE}
