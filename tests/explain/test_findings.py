@@ -275,7 +275,8 @@ def test_every_finding_is_tried_both_ways():
              "breaker-without-timeout", "retries-do-not-fit", "nested-retries",
              "same-last-good", "fallback-inside-breaker", "fallback-inside-retry",
              "fallback-never-used", "same-flight", "flight-without-timeout",
-             "flight-inside-breaker", "chaos-outside", "same-bulkhead", "same-rate-limit", "wait-does-not-fit"}  # fmt: skip
+             "flight-inside-breaker", "chaos-outside", "same-bulkhead", "same-rate-limit",
+             "wait-does-not-fit"}  # fmt: skip
 
     assert codes == {case.values[0] for case in FOUND}
     assert codes == {case.values[0] for case in FINE}
