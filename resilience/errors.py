@@ -111,6 +111,9 @@ def _wait_hint(retry_after: float | None) -> str:
     return "" if retry_after is None else f"; retry in {retry_after:.3g} s"
 
 
+_WHY = {"HALF_OPEN": " and all its probes are in flight", "ISOLATED": " by hand"}
+
+
 class CircuitOpenError(RejectedError):
     """
     The circuit is open, or half-open with all its probes in flight; the call never ran.
@@ -138,7 +141,8 @@ class CircuitOpenError(RejectedError):
 
     def _text(self) -> str:
         seen = f"; last failure: {self.last_failure}" if self.last_failure else ""
-        return f"circuit {self.breaker!r} is {self.state}{_wait_hint(self.retry_after)}{seen}"
+        why = _WHY.get(self.state, "")
+        return f"circuit {self.breaker!r} is {self.state}{why}{_wait_hint(self.retry_after)}{seen}"
 
 
 class CircuitIsolatedError(CircuitOpenError):

@@ -406,7 +406,7 @@ async def _async_listener(_: Event) -> None: ...
 
 
 LISTENER = one_of(
-    "functions of an event, not async, whose listens_to, if there is one, is a tuple of event classes",
+    "a function of an event, not async, whose listens_to, if it has one, is a tuple of event classes",
     lambda value: is_function(value) and _listens_to_events(value),
     {
         "text": "log",

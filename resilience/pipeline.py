@@ -39,7 +39,7 @@ _ENABLED = one_of(
     {"none": None, "number": 1, "text": "yes", "class": bool, "async": asyncio.sleep},
 )
 _POLICY = one_of(
-    "policies and pipelines",
+    "a policy or a pipeline",
     lambda value: isinstance(value, Policy | Pipeline),
     {"number": 5, "text": "retry", "none": None, "class": Policy, "function": asyncio.sleep},
 )
@@ -312,7 +312,7 @@ def _flattened(policies: Iterable[Policy[Any] | Pipeline[Any]]) -> Iterator[Poli
 
 def _on(enabled: Callable[[], bool]) -> bool:
     try:
-        return enabled()
+        return bool(enabled())
     except Exception as error:  # noqa: BLE001 - law 6: a switch that fails leaves the guard on
         hook_failed("Pipeline.enabled", enabled, error)
         return True

@@ -71,7 +71,7 @@ def error_filter(*, asynchronous: bool = False) -> Allowed:
             return False
         return asynchronous or not is_asynchronous(value)
 
-    text = "exception classes, a predicate of the error, or a tenacity retry_if_* object"
+    text = "an exception class, a tuple of them, a predicate of the error, or a tenacity retry_if_* object"
     breaches: dict[str, object] = {
         "text": "OSError",
         "none": None,

@@ -95,6 +95,9 @@ class Isolation:
         self._core = core
         self._handle = handle
 
+    def __repr__(self) -> str:
+        return f"<Isolation of {self._core.name!r}>"
+
     def release(self) -> None:
         """Let go; the last hold that does ends the isolation. A second time does nothing."""
         self._core.circuit.release(self._handle, self._core.now())

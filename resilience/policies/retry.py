@@ -69,8 +69,11 @@ def _strategy(what: str, *, none: bool) -> Allowed:
         breaches["wait strategy"] = FullJitter()
     if not none:
         breaches["none"] = None
+    example = "wait_fixed(3)" if what == "wait" else "stop_after_delay(30)"
     return one_of(
-        f"a {what} strategy: tenacity's object or a function of the state", accepts, breaches
+        f"a {what} strategy: tenacity's object, such as {example}, or a function of the state",
+        accepts,
+        breaches,
     )
 
 

@@ -193,7 +193,7 @@ class ManyRejections:
 
 
 _RULES = one_of(
-    "functions of an event, a tally and an instant, not async",
+    "a function of an event, a tally and an instant, not async",
     is_function,
     {"text": "opened", "none": None, "class": CircuitOpened},
 )

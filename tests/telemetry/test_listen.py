@@ -304,7 +304,9 @@ def test_what_cannot_listen_is_refused(rule):
     """
     A bad listener is one error at the door and no subscription.
     """
-    with pytest.raises(ConfigurationError, match=r"listen\.listener must be functions of an event"):
+    with pytest.raises(
+        ConfigurationError, match=r"listen\.listener must be a function of an event"
+    ):
         listen(LISTENER.breaches[rule])
 
 
