@@ -22,7 +22,13 @@ from resilience.doors import Guard, Policy, _run
 from resilience.errors import RejectedError
 from resilience.events import Hub
 
-__all__ = ["Exchange", "Repeat"]
+__all__ = ["POOL_SHARE", "Exchange", "Repeat"]
+
+POOL_SHARE = 0.9
+"""
+Of the time an attempt has, what it may wait for a connection of the pool. One that came later would be of no use, and
+so it is the pool that says that it is exhausted, which counts as nothing, and not the deadline, which is a failure.
+"""
 
 _CURRENT: ContextVar[Exchange | None] = ContextVar("resilience.http", default=None)
 _CLOSING = 5.0  # seconds for the goodbye of a connection, which nothing else may cut short

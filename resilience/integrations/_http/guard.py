@@ -8,7 +8,7 @@ circuit that is open or in use.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypedDict, final
+from typing import Any, TypedDict, Unpack, final
 
 import attrs
 
@@ -17,18 +17,18 @@ from resilience.core.trips import FailureRate
 from resilience.core.windows import TimeWindow
 from resilience.doors import Policy
 from resilience.events import LISTENER, Listener
-from resilience.integrations._http.exchange import Repeat
+from resilience.integrations._http.exchange import Exchange, Repeat
 from resilience.integrations._http.options import HttpOptions
 from resilience.pipeline import Pipeline, quietly
 from resilience.policies.bulkhead import Bulkhead
 from resilience.policies.circuit_breaker import CircuitBreaker
 from resilience.policies.retry import Retry
 from resilience.policies.timeout import Timeout
-from resilience.registry import Family, Registry
-from resilience.registry.families import label_of
+from resilience.registry import Family, LivePipeline, Registry
+from resilience.registry.families import breakers_in, label_of
 from resilience.validation import Allowed, check, count, instance, is_function, name, one_of
 
-__all__ = ["FIELDS_OF_ADAPTERS", "Dialect", "Settings", "family_of"]
+__all__ = ["FIELDS_OF_ADAPTERS", "Adapter", "Dialect", "Settings"]
 
 
 @final
@@ -74,22 +74,46 @@ FIELDS_OF_ADAPTERS: dict[str, Allowed] = {
 _A_PIPELINE = instance(Pipeline, "a function of the host's name that returns a Pipeline")
 
 
-def family_of(
-    owner: str, dialect: Dialect, options: HttpOptions, settings: Settings
-) -> Family[Any]:
-    """The guards of one adapter by host, its arguments checked."""
-    for field, value in {"options": options, **settings}.items():
-        if field != "listeners":
-            check(f"{owner}.{field}", value, FIELDS_OF_ADAPTERS[field])
-    given = settings["listeners"]
-    several = isinstance(given, Iterable) and not callable(given) and not isinstance(given, str)
-    listeners: tuple[Any, ...] = tuple(given) if several else (given,)
-    for place, each in enumerate(listeners):
-        check(f"{owner}.listeners[{place}]", each, FIELDS_OF_ADAPTERS["listeners"])
-    label = settings["name"]
-    build = _Build(owner, label, dialect, options, settings["pipeline"], listeners)
-    registry = Registry() if settings["registry"] is None else settings["registry"]
-    return registry.family(label, build, max_keys=settings["max_hosts"])
+class Adapter:
+    """What the adapters of all clients have."""
+
+    def __init__(
+        self, dialect: Dialect, options: HttpOptions | None, **settings: Unpack[Settings]
+    ) -> None:
+        owner = type(self).__name__
+        self._options = HttpOptions() if options is None else options
+        for field, value in {"options": self._options, **settings}.items():
+            if field != "listeners":
+                check(f"{owner}.{field}", value, FIELDS_OF_ADAPTERS[field])
+        given = settings["listeners"]
+        several = isinstance(given, Iterable) and not callable(given) and not isinstance(given, str)
+        listeners: tuple[Any, ...] = tuple(given) if several else (given,)
+        for place, each in enumerate(listeners):
+            check(f"{owner}.listeners[{place}]", each, FIELDS_OF_ADAPTERS["listeners"])
+        self._name = settings["name"]
+        build = _Build(owner, self._name, dialect, self._options, settings["pipeline"], listeners)
+        registry = Registry() if settings["registry"] is None else settings["registry"]
+        self._hosts = registry.family(self._name, build, max_keys=settings["max_hosts"])
+
+    @property
+    def hosts(self) -> Family[LivePipeline]:
+        """The pipeline of each host: ``hosts["example.org"]``."""
+        return self._hosts
+
+    @property
+    def breakers(self) -> tuple[CircuitBreaker, ...]:
+        """The circuit breakers of the hosts asked so far."""
+        return tuple(found for _, each in self._hosts.items() for found in breakers_in(each))
+
+    def _obstacle(self, exchange: Exchange) -> str | None:
+        request, options = exchange.request, self._options
+        if request.method not in options.methods and not any(
+            header in request.headers for header in options.idempotency_headers
+        ):
+            return f"{request.method} is not repeated without an idempotency key"
+        if exchange.body is not None and exchange.body.taken:
+            return "a body that can be read only once is not sent again"
+        return None
 
 
 @final

@@ -20,20 +20,11 @@ from resilience.errors import (
     TimeoutExceededError,
 )
 from resilience.integrations._http.errors import joined
-from resilience.integrations._http.exchange import Exchange
-from resilience.integrations._http.guard import Dialect, Settings, family_of
+from resilience.integrations._http.exchange import POOL_SHARE, Exchange
+from resilience.integrations._http.guard import Adapter, Dialect, Settings
 from resilience.integrations._http.options import HttpOptions
-from resilience.policies.circuit_breaker import CircuitBreaker
-from resilience.registry import Family, LivePipeline
-from resilience.registry.families import breakers_in
 
 __all__ = ["Guarded", "Library"]
-
-_POOL_SHARE = 0.9
-"""
-Of the time an attempt has, what it may wait for a connection of the pool. One that came later would be of no use, and
-so it is the pool that says that it is exhausted, which counts as nothing, and not the deadline, which is a failure.
-"""
 
 
 class Library:
@@ -64,7 +55,7 @@ class Library:
         return joined(error, self.timeout if late else self.transport_error, {"_request": None})
 
 
-class Guarded:
+class Guarded(Adapter):
     """What the transports of both libraries do; see `resilience.integrations.httpx.GuardedTransport`."""
 
     def __init__(
@@ -74,24 +65,12 @@ class Guarded:
         options: HttpOptions | None,
         **settings: Unpack[Settings],
     ) -> None:
+        super().__init__(library.dialect, options, **settings)
         self._library = library
         self._inner = inner
-        self._name = settings["name"]
-        self._options = HttpOptions() if options is None else options
-        self._hosts = family_of("GuardedTransport", library.dialect, self._options, settings)
 
     def __repr__(self) -> str:
         return f"<GuardedTransport {self._name!r} around {type(self._inner).__name__}>"
-
-    @property
-    def hosts(self) -> Family[LivePipeline]:
-        """The pipeline of each host: ``transport.hosts["example.org"]``."""
-        return self._hosts
-
-    @property
-    def breakers(self) -> tuple[CircuitBreaker, ...]:
-        """The circuit breakers of the hosts asked so far."""
-        return tuple(found for _, each in self._hosts.items() for found in breakers_in(each))
 
     async def _handle(self, request: Any) -> Any:
         library = self._library
@@ -127,16 +106,6 @@ class Guarded:
         limits.clear()
         limits.update(given)
         return response
-
-    def _obstacle(self, exchange: Exchange) -> str | None:
-        request, options = exchange.request, self._options
-        if request.method not in options.methods and not any(
-            header in request.headers for header in options.idempotency_headers
-        ):
-            return f"{request.method} is not repeated without an idempotency key"
-        if exchange.body is not None and exchange.body.taken:
-            return "a body that can be read only once is not sent again"
-        return None
 
     async def _aclose(self) -> None:
         await self._inner.aclose()
@@ -199,7 +168,7 @@ def _limits(given: Mapping[str, float | None], left: float) -> dict[str, float |
     limits = dict(given)
     if left < math.inf:
         for phase in ("connect", "read", "write", "pool"):
-            most = left * _POOL_SHARE if phase == "pool" else left
+            most = left * POOL_SHARE if phase == "pool" else left
             limit = limits.get(phase)
             limits[phase] = most if limit is None else min(limit, most)
     return limits
