@@ -159,7 +159,7 @@ class Pipeline(Guard[F_co]):
         return _rebuilt, self._parts()
 
     def _keeper(self) -> str | None:
-        return next((repr(each) for each in flat((self,)) if each.shares_answers), None)
+        return next((found for each in flat((self,)) if (found := each._keeper())), None)  # noqa: SLF001 - our own class
 
     def _parts(self) -> tuple[Any, ...]:
         return self._policies, self._name, self._key_of, self._listeners, self._enabled

@@ -47,7 +47,7 @@ class Flight:
     def waits_for(self, other: Flight) -> bool:
         """Whether it cannot land before *other* has."""
         seen: list[Flight] = []
-        stack = [self]
+        stack: list[Flight] = [self]
         while stack:
             each = stack.pop()
             if each is other:

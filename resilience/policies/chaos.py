@@ -171,11 +171,11 @@ class _Core:
         return rate >= 1.0 or self.rng.random() < rate
 
     def _rate(self, call: Call) -> float:
-        rate = self.policy.rate
+        rate: Any = self.policy.rate
         if not callable(rate):
-            return rate
+            return rate  # type: ignore[no-any-return]
         try:
-            found = rate(call)
+            found: Any = rate(call)
         except Exception as error:  # noqa: BLE001 - (as above)
             hook_failed("Chaos.rate", rate, error)
             return 0.0
@@ -185,7 +185,7 @@ class _Core:
     def delay(self, call: Call) -> float:
         """Seconds of latency; what a function of the user's returns is mended."""
         latency = self.policy.latency
-        if latency is None or isinstance(latency, float):
+        if not callable(latency):
             return latency or 0.0
         try:
             found = in_seconds(latency(call))

@@ -25,7 +25,7 @@ from resilience.registry.same import options_of
 
 __all__ = ["OTHERS", "Family", "breakers_in", "label_of"]
 
-G = TypeVar("G", bound=Policy)
+G = TypeVar("G", bound=Policy[Any])
 
 OTHERS = "(others)"
 """The key of the guard that keys share for which there is no place."""
@@ -45,7 +45,7 @@ def label_of(name: str, key: Hashable) -> str:
     return f"{name[:100]}[{text}]"
 
 
-def breakers_in(guard: Policy | Pipeline) -> tuple[CircuitBreaker, ...]:
+def breakers_in(guard: Policy[Any] | Pipeline[Any]) -> tuple[CircuitBreaker, ...]:
     """The breakers of a guard, itself included."""
     found: list[CircuitBreaker] = []
     for each in flat([guard.pipeline if isinstance(guard, LivePipeline) else guard]):
@@ -228,7 +228,7 @@ def _hold(member: _Member[Any]) -> str:
     return hold
 
 
-def _anchor_of(guard: Policy) -> Any:
+def _anchor_of(guard: Policy[Any]) -> Any:
     """What everything that runs through a guard holds, and a guard that nobody uses does not outlive."""
     if isinstance(guard, CircuitBreaker):
         return guard._core  # noqa: SLF001 - our own classes

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn, final
 from resilience.bounds import Around, Inner
 from resilience.call import Call, Step
 from resilience.checks import Explanation
-from resilience.doors import Policy
+from resilience.doors import F_co, Policy
 from resilience.errors import ConfigurationError, RejectedError
 from resilience.events import Hub
 from resilience.pipeline import Pipeline, flat
@@ -74,10 +74,10 @@ class Slot:
 
     __slots__ = ("__weakref__", "_lines", "_lock", "_past", "current", "domain", "inside", "name")
 
-    def __init__(self, name: str, domain: str | None, pipeline: Pipeline) -> None:
+    def __init__(self, name: str, domain: str | None, pipeline: Pipeline[Any]) -> None:
         self.name: str = name
         self.domain: str | None = domain
-        self.current: Pipeline = pipeline
+        self.current: Pipeline[Any] = pipeline
         self.inside: list[None] = []
         self._past: list[list[None]] = []
         self._lines: weakref.WeakSet[_Line] = weakref.WeakSet()
@@ -90,7 +90,7 @@ class Slot:
             self._lines.add(line)
         return line
 
-    def change(self, pipeline: Pipeline) -> None:
+    def change(self, pipeline: Pipeline[Any]) -> None:
         """Exchange it on every line; all are planned before the first one is switched."""
         with self._lock:
             inside: list[None] = []
@@ -111,7 +111,7 @@ class Slot:
 
 
 @final
-class LivePipeline(Policy):
+class LivePipeline(Policy[F_co]):
     """
     A pipeline of a `Registry`: all doors of a `Pipeline`, and it may be exchanged at run time.
 
@@ -144,12 +144,15 @@ class LivePipeline(Policy):
         return self._slot.domain
 
     @property
-    def pipeline(self) -> Pipeline:
+    def pipeline(self) -> Pipeline[Any]:
         return self._slot.current
 
     @property
-    def policies(self) -> tuple[Policy | Pipeline, ...]:
+    def policies(self) -> tuple[Policy[Any] | Pipeline[Any], ...]:
         return self._slot.current.policies
+
+    def _keeper(self) -> str | None:
+        return self._slot.current._keeper()  # noqa: SLF001 - our own class
 
     @property
     def in_flight(self) -> int:
@@ -185,7 +188,7 @@ class LivePipeline(Policy):
         self.__reduce_ex__(2)
 
 
-def changed(live: LivePipeline, pipeline: Pipeline) -> None:
+def changed(live: LivePipeline, pipeline: Pipeline[Any]) -> None:
     """Let new calls through *live* take this pipeline."""
     before, after = live._key, pipeline._key  # noqa: SLF001 - our own classes
     if before != after:

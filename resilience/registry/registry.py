@@ -17,7 +17,7 @@ import attrs
 
 from resilience.clock import PROCESS_CLOCK, Clock, Rng
 from resilience.core.trips import Trip
-from resilience.doors import Policy
+from resilience.doors import F_co, Policy
 from resilience.errors import ConfigurationError
 from resilience.events import ChangeRefused, Event, Hub, Listener, OptionsChanged
 from resilience.pipeline import Pipeline, parts_of, spliced
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BreakerOptions", "Registry", "default_registry"]
 
-P = TypeVar("P", bound=Policy)
+P = TypeVar("P", bound=Policy[Any])
 
 _NAME = a_name()
 _DOMAIN = one_of(
@@ -156,12 +156,12 @@ class Registry:
     def pipeline(
         self,
         name: str,
-        *policies: Policy | Pipeline,
+        *policies: Policy[F_co] | Pipeline[F_co],
         domain: str | None = None,
         key: Any = None,
         listeners: Iterable[Listener] = (),
         enabled: bool | Callable[[], bool] = True,
-    ) -> LivePipeline:
+    ) -> LivePipeline[F_co]:
         """
         The pipeline of that name: the one there is, or a new one of these policies, outermost first.
 
@@ -182,7 +182,7 @@ class Registry:
                         allowed="a name that is registered, or all that is needed to make it",
                     )
                 made = Pipeline(*policies, name=name, key=key, listeners=heard, enabled=enabled)
-                live = LivePipeline(Slot(name, domain, made))
+                live: LivePipeline[F_co] = LivePipeline(Slot(name, domain, made))
                 self._records[domain, name] = _Record(live, made)
                 return live
             existing = record.guard
@@ -200,7 +200,7 @@ class Registry:
     def family(
         self,
         name: str,
-        build: Callable[[Any], Policy | Pipeline] | None = None,
+        build: Callable[[Any], Policy[Any] | Pipeline[Any]] | None = None,
         *,
         domain: str | None = None,
         max_keys: int = 10_000,
@@ -250,7 +250,7 @@ class Registry:
 
     # ------------------------------------------------------------------ look up
 
-    def get(self, name: str, *, domain: str | None = None) -> Policy | Family[Any]:
+    def get(self, name: str, *, domain: str | None = None) -> Policy[Any] | Family[Any]:
         """
         What is registered under that name.
 
@@ -374,7 +374,7 @@ class Registry:
     def change_pipeline(
         self,
         name: str,
-        *policies: Policy | Pipeline,
+        *policies: Policy[Any] | Pipeline[Any],
         domain: str | None = None,
         listeners: Iterable[Listener] | None = None,
         enabled: bool | Callable[[], bool] | None = None,
@@ -493,15 +493,15 @@ def _shown(declared: dict[str, Any]) -> str:
 
 
 def _builder(
-    build: Callable[[Any], Policy | Pipeline] | None,
+    build: Callable[[Any], Policy[Any] | Pipeline[Any]] | None,
     path: str,
     domain: str | None,
     options: BreakerOptions,
-) -> Callable[[Any], Policy]:
+) -> Callable[[Any], Policy[Any]]:
     if build is None:
         return lambda key: CircuitBreaker(label_of(path, key), **options)
 
-    def built(key: Hashable) -> Policy:
+    def built(key: Hashable) -> Policy[Any]:
         made = build(key)
         if isinstance(made, Pipeline):
             return LivePipeline(Slot(label_of(path, key), domain, made))

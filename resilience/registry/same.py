@@ -20,10 +20,10 @@ from resilience.pipeline import Pipeline
 
 __all__ = ["alike", "options_of", "shown_pipeline", "sketch"]
 
-P = TypeVar("P", bound=Policy)
+P = TypeVar("P", bound=Policy[Any])
 
 
-def options_of(policy: Policy) -> dict[str, Any]:
+def options_of(policy: Policy[Any]) -> dict[str, Any]:
     """What it was made with, defaults included."""
     kind: Any = type(policy)
     return {each.name: getattr(policy, each.name) for each in attrs.fields(kind) if each.init}
@@ -101,7 +101,7 @@ def _classes(value: object) -> frozenset[type] | None:
     return frozenset(kinds)
 
 
-def _has_state(policy: Policy) -> bool:
+def _has_state(policy: Policy[Any]) -> bool:
     return type(policy).__eq__ is object.__eq__
 
 

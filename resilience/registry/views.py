@@ -7,7 +7,7 @@ Reading changes nothing and takes no lock that a call would wait for.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
@@ -21,7 +21,7 @@ __all__ = ["Entry", "EntrySnapshot", "Kind", "RegistrySnapshot", "Summary", "kin
 Kind: TypeAlias = Literal["breaker", "pipeline", "policy"]
 
 
-def kind_of(guard: Policy) -> Kind:
+def kind_of(guard: Policy[Any]) -> Kind:
     """What an entry is, as a word."""
     if isinstance(guard, CircuitBreaker):
         return "breaker"
@@ -46,7 +46,7 @@ class Entry:
     domain: str | None
     name: str
     key: Hashable | None
-    guard: Policy
+    guard: Policy[Any]
     inside: str | None = None
 
     @property

@@ -24,6 +24,7 @@ from resilience import (
 )
 from resilience.core.answers import Answers
 from resilience.events import StaleServed
+from resilience.registry import Registry
 from resilience.testing import Hang, ManualClock, Recorder, Script, run
 from tests.composition.support import breaker
 
@@ -400,7 +401,9 @@ def test_doors_that_open_something_are_refused():
     async def rows():
         yield 1
 
-    for guarded in (LastGood(60), Pipeline(Timeout(1), Pipeline(LastGood(60), name="inner"))):
+    live = Registry().pipeline("live", Timeout(1), LastGood(60))
+    nested = Pipeline(Timeout(1), Pipeline(LastGood(60), name="inner"))
+    for guarded in (LastGood(60), nested, live, Pipeline(live)):
         with pytest.raises(TypeError, match=r"LastGood\(60.0\) gives one answer .* opening"):
             guarded.opening(connect)
         with pytest.raises(TypeError, match=r"LastGood\(60.0\) gives one answer .* stream"):

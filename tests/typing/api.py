@@ -41,6 +41,7 @@ from resilience import (
     remaining,
 )
 from resilience.deadlines import Deadline, from_timeout_header, to_timeout_header
+from resilience.registry import Registry
 
 
 class Item:
@@ -247,6 +248,9 @@ async def fallbacks() -> None:
     assert_type(await guarded.replace(Timeout(5))(lookup, "1"), Item | None)
     assert_type(await Pipeline(timeout).replace(or_bytes)(lookup, "1"), Item | bytes)
     assert_type(await Pipeline(Fallback(Item(), on=OSError), timeout)(lookup, "1"), Item)
+    live = Registry().pipeline("items", or_none, retry, timeout)
+    assert_type(await live(lookup, "1"), Item | None)
+    assert_type(await Registry().pipeline("items", retry)(lookup, "1"), Item)
 
 
 def about_a_call(call: Call) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from resilience import (
     Call,
+    Chaos,
     CircuitBreaker,
     Fallback,
     LastGood,
