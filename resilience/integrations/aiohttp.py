@@ -24,7 +24,7 @@ from resilience.errors import DeadlineExpiredError, RejectedError, TimeoutExceed
 from resilience.events import Listener
 from resilience.integrations._http.errors import joined
 from resilience.integrations._http.exchange import POOL_SHARE, Exchange
-from resilience.integrations._http.guard import Adapter, Dialect
+from resilience.integrations._http.guard import Adapter, Dialect, Mode
 from resilience.integrations._http.options import HttpOptions
 from resilience.pipeline import Pipeline
 from resilience.registry import Registry
@@ -69,6 +69,8 @@ class GuardMiddleware(Adapter):
         listeners: Functions of an `Event`.
         registry: Where the circuits are found, as the family *name*. Two clients that name the same registry, name and
             settings share them. Default: one of its own.
+        mode: ``enforce``; ``observe``: circuits watch, and nothing is repeated, cut off or turned away; ``off``.
+            Default: what ``RESILIENCE_<NAME>_MODE`` says when it is made, else ``enforce``.
 
     Raises:
         CircuitOpenError, and all other `RejectedError`: also an ``aiohttp.ClientConnectionError``.
@@ -85,6 +87,7 @@ class GuardMiddleware(Adapter):
         max_hosts: int = 1000,
         listeners: Iterable[Listener] = (),
         registry: Registry | None = None,
+        mode: Mode | None = None,
     ) -> None:
         super().__init__(
             _DIALECT,
@@ -94,6 +97,7 @@ class GuardMiddleware(Adapter):
             max_hosts=max_hosts,
             listeners=listeners,
             registry=registry,
+            mode=mode,
         )
 
     def __repr__(self) -> str:

@@ -12,6 +12,7 @@ from typing import final
 import httpx2
 
 from resilience.events import Listener
+from resilience.integrations._http.guard import Mode
 from resilience.integrations._http.options import HttpOptions
 from resilience.integrations._http.transport import Guarded, Library
 from resilience.pipeline import Pipeline
@@ -43,6 +44,8 @@ class GuardedTransport(Guarded, httpx2.AsyncBaseTransport):
         listeners: Functions of an `Event`.
         registry: Where the circuits are found, as the family *name*. Two clients that name the same registry, name and
             settings share them. Default: one of its own.
+        mode: ``enforce``; ``observe``: circuits watch, and nothing is repeated, cut off or turned away; ``off``.
+            Default: what ``RESILIENCE_<NAME>_MODE`` says when it is made, else ``enforce``.
 
     Raises:
         CircuitOpenError, and all other `RejectedError`: also a ``httpx2.TransportError``.
@@ -60,6 +63,7 @@ class GuardedTransport(Guarded, httpx2.AsyncBaseTransport):
         max_hosts: int = 1000,
         listeners: Iterable[Listener] = (),
         registry: Registry | None = None,
+        mode: Mode | None = None,
     ) -> None:
         super().__init__(
             _LIBRARY,
@@ -70,6 +74,7 @@ class GuardedTransport(Guarded, httpx2.AsyncBaseTransport):
             max_hosts=max_hosts,
             listeners=listeners,
             registry=registry,
+            mode=mode,
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:

@@ -58,7 +58,7 @@ class Library:
             "total_timeout": 50,
             "window": 60,
         }
-        ours = ("listeners", "max_hosts", "name", "pipeline", "registry")
+        ours = ("listeners", "max_hosts", "mode", "name", "pipeline", "registry")
         others = {key: settings.pop(key) for key in ours if key in settings}
         others.setdefault("name", f"test-{next(_names)}")
         return self.guarded(inner, options=HttpOptions(**(options | settings)), **others)

@@ -15,6 +15,8 @@ from resilience import (
     CircuitBreaker,
     CircuitOpenError,
     CircuitState,
+    ConfigurationError,
+    ConsecutiveFailures,
     Fallback,
     Pipeline,
     RejectedError,
@@ -23,8 +25,10 @@ from resilience import (
     Timeout,
     TimeoutExceededError,
 )
+from resilience.events import CircuitTripped
 from resilience.integrations.httpx import HttpOptions
 from resilience.registry.families import breakers_in
+from resilience.testing import Recorder
 from tests.integrations.server import LIMIT, Server
 
 # On trio httpx and httpx2 leave generators of their own to the collector when a body is not read to its end.
@@ -567,6 +571,61 @@ async def test_a_transport_may_close_a_body_it_was_given(backend, lib):
         assert 200 == (await client.send(request)).status_code
 
     assert body.closed
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["standard", "own pipeline"])
+async def test_observing_changes_nothing_and_learns(backend, lib, server, own):
+    """Issue 4: the circuit says what it would have done; nothing is repeated, cut off or turned away."""
+    heard = Recorder()
+
+    def pipeline(host):
+        breaker = CircuitBreaker(
+            f"observed {lib.module.__name__} {backend}",
+            on=OSError,
+            on_result=lambda response: response.status_code >= 500,
+            trip=ConsecutiveFailures(1),
+        )
+        return Pipeline(Retry(3, on=lib.module.TransportError), breaker, Timeout(0.1))
+
+    settings = {"pipeline": pipeline} if own else {"attempt_timeout": 0.1, "minimum_calls": 1}
+    async with lib.client(mode="observe", listeners=[heard], **settings) as client:
+        for _ in range(2):
+            assert 500 == (await client.get(f"{server.url}/a?do=500")).status_code
+        assert 200 == (await client.get(f"{server.url}/b?do=slow:0.3")).status_code
+        assert CircuitState.OBSERVING is only(client).state
+
+    assert 2 == len(server.asked("/a"))
+    assert heard.of(CircuitTripped)
+
+
+async def test_off_is_the_bare_client(backend, lib, server):
+    """Nothing is counted."""
+    async with lib.client(mode="off", minimum_calls=1) as client:
+        for _ in range(2):
+            assert 500 == (await client.get(f"{server.url}/a?do=500")).status_code
+        assert () == client.guarded.breakers
+
+    assert 2 == len(server.asked("/a"))
+
+
+async def test_a_variable_of_the_environment_sets_the_mode(backend, lib, server, monkeypatch):
+    """Issue 4: ``RESILIENCE_<NAME>_MODE``, without code; what the code says is stronger."""
+    name = f"my-shop {lib.module.__name__} {backend}"
+    variable = f"RESILIENCE_MY_SHOP_{lib.module.__name__}_{backend}_MODE".upper().replace("+", "_")
+    monkeypatch.setenv(variable, " Observe ")
+    async with lib.client(name=name) as client:
+        await client.get(f"{server.url}/a?do=503,200")
+        assert CircuitState.OBSERVING is only(client).state
+    assert 1 == len(server.asked("/a"))
+
+    async with lib.client(name=name, mode="enforce") as client:
+        await client.get(f"http://localhost:{server.port}/b?do=503,200")
+    assert 2 == len(server.asked("/b"))
+
+    monkeypatch.setenv(variable, "dry-run")
+    with pytest.raises(ConfigurationError, match="dry-run") as caught:
+        lib.transport(name=name)
+    assert variable == caught.value.field
 
 
 async def test_a_guard_inside_a_guard(backend, lib, server):

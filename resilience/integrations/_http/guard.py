@@ -7,8 +7,10 @@ circuit that is open or in use.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterable
-from typing import Any, TypedDict, Unpack, final
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, final
 
 import attrs
 
@@ -19,7 +21,7 @@ from resilience.doors import Policy
 from resilience.events import LISTENER, Listener
 from resilience.integrations._http.exchange import Exchange, Repeat
 from resilience.integrations._http.options import HttpOptions
-from resilience.pipeline import Pipeline, quietly
+from resilience.pipeline import Pipeline, flat, quietly
 from resilience.policies.bulkhead import Bulkhead
 from resilience.policies.circuit_breaker import CircuitBreaker
 from resilience.policies.retry import Retry
@@ -28,7 +30,7 @@ from resilience.registry import Family, LivePipeline, Registry
 from resilience.registry.families import breakers_in, label_of
 from resilience.validation import Allowed, check, count, instance, is_function, name, one_of
 
-__all__ = ["FIELDS_OF_ADAPTERS", "Adapter", "Dialect", "Settings"]
+__all__ = ["FIELDS_OF_ADAPTERS", "Adapter", "Dialect", "Mode", "Settings"]
 
 
 @final
@@ -47,6 +49,10 @@ class Dialect:
     status: Callable[[Any], int]
 
 
+Mode: TypeAlias = Literal["off", "observe", "enforce"]
+_MODES = ("off", "observe", "enforce")
+
+
 class Settings(TypedDict):
     """What every adapter takes besides its options."""
 
@@ -55,6 +61,7 @@ class Settings(TypedDict):
     max_hosts: int
     listeners: Iterable[Listener]
     registry: Registry | None
+    mode: Mode | None
 
 
 FIELDS_OF_ADAPTERS: dict[str, Allowed] = {
@@ -68,9 +75,15 @@ FIELDS_OF_ADAPTERS: dict[str, Allowed] = {
     "max_hosts": count(high=10**6),
     "listeners": LISTENER,
     "registry": instance(Registry, "a Registry", none=True),
+    "mode": one_of(
+        "None, 'off', 'observe' or 'enforce'",
+        lambda value: value is None or (isinstance(value, str) and value in _MODES),
+        {"number": 1, "flag": False, "other word": "dry"},
+    ),
 }
 """What each argument of an adapter takes; of ``listeners``, each element."""
 
+_A_MODE = one_of("off, observe or enforce", lambda value: value in _MODES, {})
 _A_PIPELINE = instance(Pipeline, "a function of the host's name that returns a Pipeline")
 
 
@@ -91,7 +104,15 @@ class Adapter:
         for place, each in enumerate(listeners):
             check(f"{owner}.listeners[{place}]", each, FIELDS_OF_ADAPTERS["listeners"])
         self._name = settings["name"]
-        build = _Build(owner, self._name, dialect, self._options, settings["pipeline"], listeners)
+        build = _Build(
+            owner,
+            self._name,
+            dialect,
+            self._options,
+            settings["pipeline"],
+            listeners,
+            settings["mode"] or _mode_of(self._name),
+        )
         registry = Registry() if settings["registry"] is None else settings["registry"]
         self._hosts = registry.family(self._name, build, max_keys=settings["max_hosts"])
 
@@ -127,18 +148,34 @@ class _Build:
     options: HttpOptions
     pipeline: Callable[[str], Pipeline] | None
     listeners: tuple[Any, ...]
+    mode: Mode
 
     def __repr__(self) -> str:
         return repr(self.options if self.pipeline is None else self.pipeline)
 
     def __call__(self, host: str) -> Pipeline:
+        called = label_of(self.label, host)
         if self.pipeline is None:
-            called = label_of(self.label, host)
-            policies = _policies(called, self.dialect, self.options)
-            return quietly(*policies, Repeat(), name=called, listeners=self.listeners)
-        made = self.pipeline(host)
-        check(f"{self.owner}.pipeline", made, _A_PIPELINE)
-        return quietly(made, Repeat(), listeners=self.listeners)
+            made: Iterable[Policy | Pipeline] = _policies(called, self.dialect, self.options)
+        else:
+            own = self.pipeline(host)
+            check(f"{self.owner}.pipeline", own, _A_PIPELINE)
+            made, called = [own], own.name or called
+        if self.mode != "enforce":
+            # What changes nothing of a call and still learns is the circuit alone.
+            seen = [each for each in flat(made) if isinstance(each, CircuitBreaker)]
+            made = seen if self.mode == "observe" else []
+            for breaker in seen:
+                breaker.observe()
+        return quietly(*made, Repeat(), name=called, listeners=self.listeners)
+
+
+def _mode_of(name: str) -> Mode:
+    """What ``RESILIENCE_<NAME>_MODE`` says, or that everything acts."""
+    variable = f"RESILIENCE_{re.sub('[^A-Z0-9]+', '_', name.upper())}_MODE"
+    said = os.environ.get(variable, "enforce").strip().lower()
+    check(variable, said, _A_MODE)
+    return said  # type: ignore[return-value]  # checked just now
 
 
 def _policies(called: str, dialect: Dialect, options: HttpOptions) -> list[Policy]:
