@@ -56,6 +56,7 @@ __all__ = [
     "Subscription",
     "TimedOut",
     "error_text_of",
+    "hears",
     "hook_failed",
     "listen",
     "outcome_of",
@@ -294,7 +295,9 @@ class CallFinished(Event):
 @attrs.frozen(kw_only=True)
 class AttemptFinished(Event):
     """
-    The callee was entered and has ended; told by the pipeline at whose door the call came in.
+    The callee, or what stands inside a pipeline that is part of another, was entered and has ended.
+
+    Those who listen to the whole process hear of the callee's own, from the pipeline at whose door the call came in.
 
     Attributes:
         attempt: Its number, from 1.
@@ -375,7 +378,8 @@ def hook_failed(kind: str, hook: object, error: Exception) -> None:
             LOGGER.error("%s raised %s; this is logged once", key, type(error).__name__)
 
 
-def _hears(listener: Listener, kind: type[Event]) -> bool:
+def hears(listener: Listener, kind: type[Event]) -> bool:
+    """Whether a listener wants events of this class."""
     wanted: tuple[type[Event], ...] | None = getattr(listener, "listens_to", None)
     if wanted is None:
         return kind is not AttemptFinished
@@ -451,7 +455,7 @@ class Everywhere:
             return by_kind[kind]
         except KeyError:
             heard = _once(each.listener for each in self._subscriptions)
-            return by_kind.setdefault(kind, tuple(each for each in heard if _hears(each, kind)))
+            return by_kind.setdefault(kind, tuple(each for each in heard if hears(each, kind)))
 
     def tell_when_heard(self, unaware: Unaware) -> None:
         """Call its ``aware`` as soon as anybody listens; held weakly."""
@@ -546,7 +550,7 @@ class Hub:
 
     def own(self, kind: type[Event]) -> tuple[Listener, ...]:
         """Those of the pipeline, and of the one around it, who want events of this class."""
-        return tuple(each for each in self._listeners if _hears(each, kind))
+        return tuple(each for each in self._listeners if hears(each, kind))
 
     def listeners(self, kind: type[Event]) -> tuple[Listener, ...]:
         """Those who want events of this class, here or everywhere, each once."""

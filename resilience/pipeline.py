@@ -22,6 +22,7 @@ from resilience.events import (
     CallFinished,
     Hub,
     Listener,
+    hears,
     hook_failed,
 )
 from resilience.validation import Allowed, check, is_function, one_of
@@ -238,15 +239,14 @@ class Pipeline(Guard[F_co]):
         return self._linked_with(step, Hub(self._name or hub.pipeline, self._listeners, hub))
 
     def _link(self) -> Step:
-        hub = Hub(self._name, self._listeners)
-        heard = hub.own(AttemptFinished)
-        bare = attempts_told(invoke, heard, self._name, repr(self)) if heard else invoke
-        return self._linked_with(bare, hub)
+        return self._linked_with(invoke, Hub(self._name, self._listeners))
 
     def _linked_with(self, bare: Step, hub: Hub) -> Step:
         if self._enabled is False:
             return bare
         step = bare
+        if heard := tuple(each for each in self._listeners if hears(each, AttemptFinished)):
+            step = attempts_told(step, heard, hub.pipeline, repr(self))
         others = len(hub.gates)
         for policy in reversed(self._policies):
             step = policy.link(step, hub)

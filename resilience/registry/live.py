@@ -166,6 +166,9 @@ class LivePipeline(Policy[F_co]):
     def _key(self) -> Any:
         return self._slot.current._key  # noqa: SLF001 - it is this guard's own
 
+    def _watched(self, step: Step, call: Call) -> Step:
+        return self.pipeline._watched(step, call)  # noqa: SLF001 - our own classes
+
     def link(self, step: Step, hub: Hub) -> Step:
         line = self._slot.line(step, hub)
         hub.gates.append(line.foresee)

@@ -4,14 +4,17 @@ Which breakers a collector reads: all that live in this process, or the ones it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeAlias, final
 
+from resilience.clock import PROCESS_CLOCK
 from resilience.core.generations import CircuitState
 from resilience.errors import ConfigurationError, brief
+from resilience.events import Event, Listener
 from resilience.policies.circuit_breaker import CircuitSnapshot, live_breakers
+from resilience.registry import Registry
 
-__all__ = ["Breakers", "Readable", "readable", "snapshots"]
+__all__ = ["Breakers", "Readable", "limited", "readable", "severity", "snapshots"]
 
 
 class Readable(Protocol):
@@ -23,8 +26,8 @@ class Readable(Protocol):
     def snapshot(self) -> CircuitSnapshot: ...
 
 
-Breakers: TypeAlias = "Iterable[Readable] | Callable[[], Iterable[Readable]] | None"
-"""None: every breaker of the process, now and later. Else the breakers, or a function that gives them."""
+Breakers: TypeAlias = "Registry | Iterable[Readable] | Callable[[], Iterable[Readable]] | None"
+"""None: every breaker of the process, now and later. Else a registry's, the ones given, or a function's."""
 
 _WORST_FIRST = (
     CircuitState.ISOLATED,
@@ -45,6 +48,8 @@ def readable(path: str, breakers: Breakers) -> Callable[[], Iterable[Readable]]:
     """
     if breakers is None:
         return live_breakers
+    if isinstance(breakers, Registry):
+        return breakers.breakers
     if callable(breakers):
         return breakers
     if isinstance(breakers, Iterable) and not isinstance(breakers, str | bytes):
@@ -52,7 +57,9 @@ def readable(path: str, breakers: Breakers) -> Callable[[], Iterable[Readable]]:
         if all(hasattr(each, "snapshot") for each in given):
             return lambda: given
     raise ConfigurationError(
-        path, got=brief(breakers), allowed="None, circuit breakers, or a function that gives them"
+        path,
+        got=brief(breakers),
+        allowed="None, a Registry, circuit breakers, or a function that gives them",
     )
 
 
@@ -65,6 +72,65 @@ def snapshots(breakers: Callable[[], Iterable[Readable]]) -> list[CircuitSnapsho
         if other is None or severity(snapshot) < severity(other):
             found[snapshot.name] = snapshot
     return [found[name] for name in sorted(found)]
+
+
+_ANEW_AFTER = 1.0
+_STRANGERS = 1000
+
+
+@final
+class Among:
+    """Whether an event is about something in a registry: a pipeline or a breaker, by name."""
+
+    __slots__ = ("_names", "_registry", "_strangers")
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._names: frozenset[str | None] = frozenset()
+        self._strangers: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> bool:
+        names = self._names
+        if event.pipeline in names or event.policy in names:
+            return True
+        # Registered since, or a stranger: who was one a moment ago is not looked up again.
+        name, now = event.pipeline or event.policy, PROCESS_CLOCK.now()
+        if now < self._strangers.get(name, now):
+            return False
+        self._names = names = frozenset(_names_in(self._registry))
+        if event.pipeline in names or event.policy in names:
+            return True
+        if len(self._strangers) >= _STRANGERS:
+            self._strangers.clear()
+        self._strangers[name] = now + _ANEW_AFTER
+        return False
+
+
+def _names_in(registry: Registry) -> Iterator[str]:
+    for entry in registry.entries():
+        # A breaker's own name has its domain or key in it.
+        yield getattr(entry.guard, "name", None) or entry.name
+
+
+@final
+class Filtered:
+    """A listener that hears only what *about* lets through."""
+
+    __slots__ = ("_about", "_listener", "listens_to")
+
+    def __init__(self, listener: Any, about: Callable[[Event], bool]) -> None:
+        self._listener = listener
+        self._about = about
+        self.listens_to: tuple[type[Event], ...] = listener.listens_to
+
+    def __call__(self, event: Event, /) -> None:
+        if self._about(event):
+            self._listener(event)
+
+
+def limited(listener: Any, breakers: Breakers) -> Listener:
+    """The listener as it is to be wired: of a registry it hears that registry's events alone."""
+    return Filtered(listener, Among(breakers)) if isinstance(breakers, Registry) else listener
 
 
 def severity(snapshot: CircuitSnapshot) -> int:

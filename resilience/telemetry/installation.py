@@ -19,10 +19,15 @@ class Installation:
 
     __slots__ = ("_subscription", "_undo", "listener")
 
-    def __init__(self, listener: Listener, undo: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        undo: Callable[[], object] | None = None,
+        wired: Listener | None = None,
+    ) -> None:
         self.listener: Listener = listener
         self._undo = undo
-        self._subscription = listen(listener)
+        self._subscription = listen(wired or listener)
 
     def remove(self) -> None:
         """Take it out again."""

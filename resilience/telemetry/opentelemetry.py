@@ -24,7 +24,7 @@ from resilience.events import (
     seldom,
 )
 from resilience.policies.circuit_breaker import CircuitSnapshot
-from resilience.telemetry._sources import Breakers, Readable, readable, severity, snapshots
+from resilience.telemetry._sources import Breakers, Readable, limited, readable, severity, snapshots
 from resilience.telemetry._words import Labels, name_of
 from resilience.telemetry.installation import Installation
 from resilience.validation import check, count, flag
@@ -56,7 +56,8 @@ class OpenTelemetryListener:
 
     Args:
         meter_provider: Where the instruments are made. Default: the global one.
-        breakers: Which breakers to read: None for all of the process, else breakers or a function that gives them.
+        breakers: Which breakers to read: None for all of the process, a `Registry`, breakers, or a function that gives
+            them. Of a registry ``install`` hears the events of its pipelines and breakers alone.
         per_call: Measure each call and attempt too: histograms of their durations. Default True.
         spans: Add an event to the current span, if it is recording, for retries, rejections, timeouts and transitions.
             Default True. No span is made: a call's time belongs to the span that makes it.
@@ -223,4 +224,4 @@ def install(
     listener = OpenTelemetryListener(
         meter_provider, breakers=breakers, per_call=per_call, spans=spans, limit=limit
     )
-    return Installation(listener, listener.close)
+    return Installation(listener, listener.close, limited(listener, breakers))

@@ -23,7 +23,7 @@ from resilience.events import (
     seldom,
 )
 from resilience.policies.circuit_breaker import CircuitSnapshot
-from resilience.telemetry._sources import Breakers, Readable, readable, severity, snapshots
+from resilience.telemetry._sources import Breakers, Readable, limited, readable, severity, snapshots
 from resilience.telemetry._words import Labels, name_of
 from resilience.telemetry.installation import Installation
 from resilience.validation import check, count
@@ -50,7 +50,8 @@ class PrometheusListener(Collector):
     A listener that counts, and the collector of what it counted and of the breakers' own numbers.
 
     Args:
-        breakers: Which breakers to read: None for all of the process, else breakers or a function that gives them.
+        breakers: Which breakers to read: None for all of the process, a `Registry`, breakers, or a function that gives
+            them. Of a registry ``install`` hears the events of its pipelines and breakers alone.
         per_call: Measure each call and attempt too: histograms of their durations. Default True.
         limit: The most values a label may have, and the most breakers that are reported, the worst first; the rest is
             ``other``. Default 200.
@@ -219,4 +220,6 @@ def install(
         breakers=breakers, per_call=per_call, limit=limit, buckets=buckets
     )
     registry.register(listener)
-    return Installation(listener, lambda: registry.unregister(listener))
+    return Installation(
+        listener, lambda: registry.unregister(listener), limited(listener, breakers)
+    )

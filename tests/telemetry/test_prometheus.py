@@ -8,6 +8,7 @@ import math
 import sys
 import urllib.request
 
+import attrs
 import pytest
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,8 +22,11 @@ from resilience import (
     Timeout,
 )
 from resilience.events import CallFinished
+from resilience.registry import Registry
+from resilience.telemetry._sources import Among
 from resilience.telemetry.prometheus import PrometheusListener, install
 from resilience.testing import Hang, Script
+from resilience.testing.time import follow
 
 
 def read(registry):
@@ -211,3 +215,48 @@ def test_a_missing_library_is_named_with_its_extra(library, monkeypatch):
     monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(ModuleNotFoundError, match=rf"pip install 'resilience-anyio\[{extra}\]'"):
         __import__(module)
+
+
+async def test_a_registry_is_measured_alone(backend, shop):
+    """
+    Given a registry, it reports its breakers and the events of its pipelines and breakers, also of those to come.
+    """
+    registered, metrics = Registry(), CollectorRegistry()
+    with install(metrics, breakers=registered):
+        await shop.outcome(Script(OSError))
+        await shop.outcome(Script(OSError))
+        gate = registered.breaker("orders", domain="db", on=OSError, trip=ConsecutiveFailures(1))
+        orders = registered.pipeline("order reads", gate, Timeout(5), domain="db")
+        await orders.outcome(Script(OSError))
+        await orders.outcome(Script())
+        await shop.outcome(Script())
+        found = read(metrics)
+    assert {"order reads"} == {key[-1] for key in found if key[0] == "pipeline_duration_seconds_count"}
+    assert 1 == found["pipeline_duration_seconds_count", "failure", "order reads"]
+    assert 1 == found["rejections_total", "order reads", "circuit_open"]
+    assert {"db:orders"} == {key[1] for key in found if key[0] == "circuit_breaker_state"}
+    assert 1 == found["circuit_breaker_transitions_total", "closed", "db:orders", "open"]
+
+
+def test_strangers_are_looked_up_seldom(clock, monkeypatch):
+    """
+    What is not in the registry does not have it searched for each event; and the memory of strangers is bounded.
+    """
+    looks = []
+    registered = Registry()
+    monkeypatch.setattr(Registry, "entries", lambda self, **_: looks.append(1) or ())
+    among = Among(registered)
+    with follow(clock):
+        for n in range(1500):
+            event = CallFinished(
+                policy="p", pipeline=f"{n % 900}", at=0.0, outcome="success", attempts=1, elapsed=0.1, error=None,
+            )  # fmt: skip
+            assert not among(event)
+        assert not among(event)
+        assert 900 == len(looks)
+        clock.advance(1)
+        assert not among(event)
+        assert 901 == len(looks)
+        for n in range(200):
+            among(attrs.evolve(event, pipeline=f"more {n}"))
+        assert len(among._strangers) <= 1000
