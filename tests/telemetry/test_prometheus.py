@@ -231,7 +231,9 @@ async def test_a_registry_is_measured_alone(backend, shop):
         await orders.outcome(Script())
         await shop.outcome(Script())
         found = read(metrics)
-    assert {"order reads"} == {key[-1] for key in found if key[0] == "pipeline_duration_seconds_count"}
+    assert {"order reads"} == {
+        key[-1] for key in found if key[0] == "pipeline_duration_seconds_count"
+    }
     assert 1 == found["pipeline_duration_seconds_count", "failure", "order reads"]
     assert 1 == found["rejections_total", "order reads", "circuit_open"]
     assert {"db:orders"} == {key[1] for key in found if key[0] == "circuit_breaker_state"}
