@@ -25,6 +25,7 @@ from resilience import (
     ThrottledError,
     Timeout,
     TimeoutExceededError,
+    remaining,
 )
 from resilience.integrations.asgi import ResilienceMiddleware, answer_of
 from tests.asgi.kit import ask, scope_of
@@ -213,9 +214,66 @@ async def test_statuses_and_the_unknown_wait_are_the_users(backend):
     assert reply.json["retry_after"] is None
 
 
+async def test_a_callers_deadline_cuts_the_request_off(backend, unit):
+    """
+    A timeout in a header bounds the request and what it calls; over, it is answered 504, and shed places come back.
+    """
+    left = []
+
+    async def slow(scope, receive, send):
+        left.append(remaining())
+        await anyio.sleep(3 * unit)
+        await fine(scope, receive, send)
+
+    gate = Bulkhead(1)
+    app = ResilienceMiddleware(slow, timeout_header="Grpc-Timeout", shed=gate, exempt=["/exempt"])
+    for path in ("/", "/exempt"):
+        headers = [("grpc-timeout", f"{round(unit * 1000)}m")]
+        reply = await ask(app, "GET", path, headers=headers)
+        assert (504, "timeout") == (reply.status, reply.json["error"])
+    assert 0 == gate.snapshot().in_flight
+    assert all(0.5 * unit < each <= unit for each in left)
+    reply = await ask(app, "GET", "/", headers=[("grpc-timeout", "0m")])
+    assert (504, "deadline", 2) == (reply.status, reply.json["error"], len(left))
+    assert 200 == (await ask(app, "GET", "/")).status
+    assert math.inf == left[-1]
+
+
+@pytest.mark.parametrize("value", ["soon", "-1S", "9" * 100 + "S", "", "1e3S", "\x00"])
+async def test_a_header_nobody_can_read_says_nothing(backend, value):
+    """
+    A hostile header is as if there were none.
+    """
+    app = ResilienceMiddleware(fine, timeout_header="grpc-timeout", deadline_header="x-deadline")
+    for name in ("grpc-timeout", "x-deadline"):
+        assert 200 == (await ask(app, "GET", "/", headers=[(name, value)])).status
+
+
+async def test_of_two_headers_the_earlier_counts_and_longest_caps(backend):
+    """
+    An instant that has passed wins over a timeout of an hour; a caller who asks for days gets what is allowed.
+    """
+    left = []
+
+    async def look(scope, receive, send):
+        left.append(remaining())
+        await fine(scope, receive, send)
+
+    app = ResilienceMiddleware(
+        look, timeout_header="grpc-timeout", deadline_header="x-deadline", longest=30
+    )
+    both = [("grpc-timeout", "1H"), ("x-deadline", "1000.000")]
+    assert 504 == (await ask(app, "GET", "/", headers=both)).status
+    assert 200 == (await ask(app, "GET", "/", headers=both[:1])).status
+    assert 29 < left[0] <= 30
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [
+        ({"timeout_header": "a:b"}, "timeout_header"),
+        ({"deadline_header": 5}, "deadline_header"),
+        ({"longest": 0}, "longest"),
         ({"shed": 0}, "shed"),
         ({"shed": True}, "shed"),
         ({"shed": "100"}, "shed"),

@@ -63,16 +63,17 @@ async def test_lists_every_breaker_of_the_process_the_worst_first(backend, opera
     gates[2].admit().failure(OSError("secret"))
     reply = await ask(app, "GET", "/circuit-breakers")
     body = reply.json
+    # Breakers of other tests may still be around.
+    listed = [each for each in body["circuit_breakers"] if each["name"] in {"a", "b", "c"}]
     assert {"total_count", "timestamp", "summary", "circuit_breakers"} == set(body)
-    assert ["c", "a", "b"] == [each["name"] for each in body["circuit_breakers"]]
-    assert 3 == body["total_count"] == body["summary"]["total"]
-    assert (2, 1, 66.7) == (
-        body["summary"]["closed"],
-        body["summary"]["open"],
-        body["summary"]["health_percentage"],
+    assert ["c", "a", "b"] == [each["name"] for each in listed]
+    assert 3 <= body["total_count"] == body["summary"]["total"] == len(body["circuit_breakers"])
+    summary = (await ask(operations(gates), "GET", "/circuit-breakers")).json["summary"]
+    assert (3, 2, 1, 66.7) == tuple(
+        summary[key] for key in ("total", "closed", "open", "health_percentage")
     )
     assert 1 == len({tuple(each) for each in body["circuit_breakers"]})
-    worst, good, _ = body["circuit_breakers"]
+    worst, good, _ = listed
     assert {
         "name", "state", "for_seconds", "retry_after", "last_failure", "calls", "failures", "slow",
         "failure_rate", "slow_rate", "generation", "openings", "rejected", "totals", "reason", "transition",

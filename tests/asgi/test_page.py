@@ -111,7 +111,7 @@ def test_shows_what_happens_while_it_happens(page, operations, gates):
     States, why and until when, rates and attempts per call, pushed without a reload; the verdict in words.
     """
     guarded = Pipeline(gates["catalogue"], Timeout(5), name="catalogue reads")
-    with serving(operations(interval=0.2)) as address:
+    with serving(operations([*gates.values()], interval=0.2)) as address:
         opened = page(address)
         assert "✓ All 3 circuits let calls pass" == opened.locator("#verdict").inner_text()
         call(guarded, Script(OSError("secret")))
@@ -149,7 +149,7 @@ def test_hostile_names_are_text(page, operations, gates):
     """
     Pipeline(Timeout(5), name=HOSTILE)
     guarded = Pipeline(gates[HOSTILE], Timeout(5), name=HOSTILE)
-    with serving(operations(interval=0.2)) as address:
+    with serving(operations([*gates.values()], interval=0.2)) as address:
         opened = page(address)
         call(guarded, Script())
         gates[HOSTILE].isolate()
@@ -165,7 +165,7 @@ def test_says_when_it_lost_contact_and_comes_back(page, operations, gates):
     """
     A dead service is said to be dead within seconds, and the page is live again when it is back, by itself.
     """
-    app = operations(interval=0.2)
+    app = operations([*gates.values()], interval=0.2)
     with contextlib.ExitStack() as first:
         address = first.enter_context(serving(app))
         opened = page(address)
@@ -186,7 +186,9 @@ def test_acts_for_those_who_may(page, operations, gates):
     With a guard there are buttons; they ask first, act, and say when the service refused.
     """
     allowed = [True]
-    with serving(operations(interval=0.2, guard=lambda _: allowed[0])) as address:
+    with serving(
+        operations([*gates.values()], interval=0.2, guard=lambda _: allowed[0])
+    ) as address:
         opened = page(address, expected="net::ERR_|403")
         said = []
 
@@ -206,7 +208,7 @@ def test_acts_for_those_who_may(page, operations, gates):
         until(opened, lambda: len(said) >= 4)
         assert said[0].startswith(f"Isolate {HOSTILE}")
         assert "Reset: refused (403 forbidden)" == said[3]
-    with serving(operations(interval=0.2)) as address:
+    with serving(operations([*gates.values()], interval=0.2)) as address:
         assert 0 == page(address).get_by_role("button").count()
 
 
@@ -236,7 +238,7 @@ def test_readable_on_a_phone(page, operations, gates, scheme, tmp_path):
     At 390 pixels nothing overflows, buttons are large enough, and every text has a contrast of 4.5, by day and night.
     """
     guarded = Pipeline(gates["catalogue"], Timeout(5), name="catalogue reads")
-    with serving(operations(interval=0.2, guard=lambda _: True)) as address:
+    with serving(operations([*gates.values()], interval=0.2, guard=lambda _: True)) as address:
         gates["prices"].admit().failure(OSError())
         gates["prices"].observe()
         for _ in range(2):

@@ -79,7 +79,7 @@ def service(gate, operations):
         routes=[
             Route("/orders", orders),
             Route("/health", health),
-            Mount("/ops", operations(interval=60, guard=lambda _: True)),
+            Mount("/ops", operations([gate], interval=60, guard=lambda _: True)),
         ],
         middleware=[Middleware(ResilienceMiddleware, shed=50, exempt=["/health"])],
     )

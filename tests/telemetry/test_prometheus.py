@@ -53,7 +53,7 @@ async def test_a_scrape_says_what_happened(backend, unit, shop, gate):
     """
     registry = CollectorRegistry()
     call = shop.wrap(Script("fine", OSError, OSError, "fine", OSError).__call__)
-    with install(registry):
+    with install(registry, breakers=[gate]):
         await call()
         with pytest.raises(OSError, match="step 3"):
             await call()
