@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio.events import _get_running_loop as running_loop
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 from resilience.loaded import loaded
@@ -17,13 +17,13 @@ from resilience.loaded import loaded
 __all__ = ["guards_around"]
 
 
-def guards_around(code: CodeType, name: str, value: object) -> int:
-    """How many frames of *code* whose variable *name* is *value* the running task is in."""
+def guards_around(name: str, value: object) -> int:
+    """How many steps, called ``guarded`` as all are, whose variable *name* is *value* the running task is in."""
     root = _first_frame()
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the stack is what is asked for
     found = 0
     while frame is not None:
-        if frame.f_code is code and frame.f_locals.get(name) is value:
+        if frame.f_code.co_name == "guarded" and frame.f_locals.get(name) is value:
             found += 1
         # Below it stands another task, if this one was started eagerly.
         if frame is root:

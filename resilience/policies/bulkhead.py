@@ -264,7 +264,7 @@ class _Core:
     async def enter(self, call: Call | None, weight: int, hub: Hub) -> int:
         """Get in after a wait, if at all; how many places that took, 0 for who goes in on its own."""
         places = self.places
-        if call is not None and guards_around(_GUARDED, "places", places) > 1:
+        if call is not None and guards_around("places", places) > 1:
             return 0
         if self.max_wait == 0 or (call is not None and call.until - loop_time() <= GRAIN):
             self.reject(hub)
@@ -349,6 +349,3 @@ def _linked(core: _Core, step: Step, hub: Hub) -> Step:
         return result
 
     return guarded
-
-
-_GUARDED = next(each for each in _linked.__code__.co_consts if hasattr(each, "co_code"))

@@ -31,6 +31,7 @@ import sys
 import time
 import types
 import warnings
+from asyncio.events import _get_running_loop as running_loop
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -42,8 +43,17 @@ import anyio.lowlevel
 import attrs
 
 import resilience
-from resilience import CircuitBreaker, ConfigurationError, Pipeline, Retry, Timeout
+from resilience import (
+    Bulkhead,
+    CircuitBreaker,
+    ConfigurationError,
+    Pipeline,
+    RateLimit,
+    Retry,
+    Timeout,
+)
 from resilience.call import Call, Step
+from resilience.core.buckets import Bucket
 from resilience.core.generations import CircuitState, Closed, Generation, HalfOpen
 from resilience.core.trips import ConsecutiveFailures
 from resilience.doors import Policy
@@ -51,6 +61,7 @@ from resilience.errors import PipelineWarning
 from resilience.events import LOGGER, CallFinished, Hub
 from resilience.policies import _wheel
 from resilience.policies._wheel import Wheel
+from resilience.policies.bulkhead import Place
 from resilience.testing import Recorder, run
 
 __all__ = ["DOORS", "KINDS", "POINTS_FILE", "SHAPES", "Report", "Scenario", "points_text", "sweep"]
@@ -82,6 +93,32 @@ class _Counted(Policy):
         return counted
 
 
+class _Spent(Bucket):
+    """Counts the tokens that were spent and not given back."""
+
+    __slots__ = ("spent",)
+
+    plain = False  # no step may take one where nobody counts
+
+    def __init__(self, speed: float, burst: int, now: float) -> None:
+        super().__init__(speed, burst, now)
+        self.spent = 0
+
+    def take(self, weight: int, now: float) -> bool:
+        taken = super().take(weight, now)
+        self.spent += weight * taken
+        return taken
+
+    def _take_for_first(self, weight: int, now: float) -> bool:
+        taken = super()._take_for_first(weight, now)
+        self.spent += weight * taken
+        return taken
+
+    def _put_back(self, weight: int) -> None:
+        super()._put_back(weight)
+        self.spent -= weight
+
+
 _names = itertools.count()
 _now_in: Rig
 
@@ -96,6 +133,9 @@ class Rig:
         self.breakers: list[tuple[CircuitBreaker, _Counted, Generation]] = []
         self.entries: list[dict[Call, Any]] = []
         self.heard: list[Recorder] = []
+        self.bulkheads: list[Bulkhead] = []
+        self.limits: list[tuple[_Spent, _Counted]] = []
+        self.held: list[Place] = []
         self.attempts = self.inside = self.opened = self.closed = self.streams = 0
         policies: list[Policy | Pipeline] = []
         for depth, kind in enumerate(shape):
@@ -116,6 +156,28 @@ class Rig:
             made._core.force(CircuitState.HALF_OPEN)
         counted = _Counted()
         self.breakers.append((made, counted, made._core.circuit.current))
+        return made, counted
+
+    def bulkhead(self, *, full: bool = False) -> Sequence[Policy]:
+        """With a free place, or with one that becomes free after a while: when a rate limit around has let it in."""
+        made = Bulkhead(1, queue=1)
+        self.bulkheads.append(made)
+        if full:
+            self.held.append(made.admit())
+            _later(1.5 if self.limits else 0.5, self.come_free)
+        return (made,)
+
+    def come_free(self) -> None:
+        while self.held:
+            self.held.pop().release()
+
+    def limit(self) -> Sequence[Policy]:
+        """With a turn that comes after a second."""
+        made = RateLimit(1, burst=1, max_wait=50)
+        made._core.bucket = bucket = _Spent(1, 1, made._core.now())
+        made.drain()
+        counted = _Counted()
+        self.limits.append((bucket, counted))
         return made, counted
 
     def listening(self) -> Sequence[Pipeline]:
@@ -177,6 +239,17 @@ class Rig:
             settled = totals.successes + totals.failures + totals.ignored
             if settled != counted.entries:
                 yield f"{counted.entries} permits of which {settled} were settled"
+        held = len(self.held)
+        for bulkhead in self.bulkheads:
+            if bulkhead.in_flight > held:
+                yield "a place"
+            if bulkhead.waiting:
+                yield "a place in a queue"
+        for bucket, counted in self.limits:
+            if bucket.waiting or bucket.queued:
+                yield "a place in the queue of a rate"
+            if bucket.spent != counted.entries:
+                yield f"{counted.entries} calls that spent {bucket.spent} tokens"
         if any(self.entries):
             yield "a wheel entry"
         if self.inside:
@@ -208,6 +281,19 @@ async def _asked(answer: Any) -> Any:
     return answer
 
 
+def _later(seconds: float, act: Callable[[], None]) -> None:
+    if running_loop() is None:
+        import trio  # noqa: PLC0415 - this backend only
+
+        async def acting() -> None:
+            await trio.sleep(seconds)
+            act()
+
+        trio.lowlevel.spawn_system_task(acting)
+    else:
+        asyncio.get_running_loop().call_later(seconds, act)
+
+
 def _retry(_: Rig, __: int) -> Sequence[Policy]:
     return (Retry(3, on=(OSError, TimeoutError), wait=lambda _: 1.0),)
 
@@ -233,6 +319,9 @@ KINDS: dict[str, Callable[[Rig, int], Sequence[Policy | Pipeline]]] = {
     "CircuitBreaker": lambda rig, _: rig.breaker(),
     "CircuitBreaker (watching)": lambda rig, _: rig.breaker(watching=True),
     "CircuitBreaker (half-open)": lambda rig, _: rig.breaker(half_open=True),
+    "Bulkhead": lambda rig, _: rig.bulkhead(),
+    "Bulkhead (full)": lambda rig, _: rig.bulkhead(full=True),
+    "RateLimit (used up)": lambda rig, _: rig.limit(),
     "Pipeline (heard)": lambda rig, _: rig.listening(),
 }
 """Every policy, in every condition in which it takes other paths."""
@@ -243,6 +332,8 @@ SHAPES: tuple[tuple[str, ...], ...] = (
     *itertools.product(KINDS, repeat=2),
     ("Timeout", "Retry", "CircuitBreaker", "Timeout (fires)"),
     ("Timeout", "Retry", "CircuitBreaker (half-open)", "Timeout (computed)"),
+    ("Timeout", "Retry", "CircuitBreaker", "Bulkhead (full)", "Timeout (fires)"),
+    ("RateLimit (used up)", "Timeout", "Retry", "CircuitBreaker (half-open)", "Bulkhead"),
 )
 
 
@@ -628,7 +719,7 @@ class _AsyncioSweep(_Sweep):
         loop: Any = asyncio.get_running_loop()
         for handle in loop._scheduled:
             owner = getattr(handle._callback, "__self__", None)
-            if not handle.cancelled() and not isinstance(owner, Wheel):
+            if not handle.cancelled() and not isinstance(owner, Wheel | Rig):
                 yield f"a timer: {handle!r}"
         if len(asyncio.all_tasks()) > 1:
             yield "a task"

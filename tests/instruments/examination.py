@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from resilience.core.circuit import Circuit
+from resilience.core.lines import Places
 from tests.instruments import cancellation, laws, model, threads
 from tests.instruments.faults import Fault, faults
 
@@ -56,6 +57,7 @@ def _threads() -> str:
     for measured in (
         threads.measure(threads.admissions, Circuit, openings=10, asks=50),
         threads.measure(threads.counts, Circuit, "a count window", calls=40),
+        threads.measure(threads.places, Places, calls=30),
     ):
         if measured.lost:
             return measured.lost[0]

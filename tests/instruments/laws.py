@@ -18,10 +18,13 @@ from unittest import mock
 import anyio
 
 from resilience import (
+    Bulkhead,
     CircuitBreaker,
     CircuitOpenError,
     CircuitState,
     Pipeline,
+    RateLimit,
+    RateLimitedError,
     Retry,
     RetryBudget,
     Timeout,
@@ -41,7 +44,9 @@ _seen: ContextVar[str] = ContextVar("seen", default="")
 LAWS: dict[str, Callable[[], Awaitable[None]]] = {}
 
 
-def law(number: int) -> Callable[[Callable[[], Awaitable[None]]], Callable[[], Awaitable[None]]]:
+def law(
+    number: int | str,
+) -> Callable[[Callable[[], Awaitable[None]]], Callable[[], Awaitable[None]]]:
     def kept(function: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         LAWS[f"law {number}"] = function
         return function
@@ -197,6 +202,93 @@ async def a_stream_counts_by_its_first_item() -> None:
     breaker = _breaker()
     assert isinstance(await _error_of(consume()), OSError)
     assert breaker.state is CircuitState.OPEN
+
+
+@law("33, places")
+async def every_place_comes_back_and_once() -> None:
+    bulkhead = Bulkhead(2, queue=5)
+    with anyio.move_on_after(1):
+        await bulkhead(Script(Wait(50)))
+    assert bulkhead.in_flight == 0
+    with bulkhead.admit(), bulkhead.admit() as place:
+        place.release()
+        place.release()
+        assert bulkhead.in_flight == 1
+    assert bulkhead.in_flight == 0
+
+
+@law("33, handed over")
+async def who_leaves_with_a_place_in_its_hand_passes_it_on() -> None:
+    bulkhead = Bulkhead(1, queue=5)
+    served: list[str] = []
+
+    async def one(name: str, scope: anyio.CancelScope) -> None:
+        with scope:
+            await bulkhead(Script(Wait(1)))
+            served.append(name)
+
+    async with anyio.create_task_group() as group:
+        place, scopes = bulkhead.admit(), [anyio.CancelScope() for _ in range(3)]
+        for name, scope in zip("abc", scopes, strict=True):
+            group.start_soon(one, name, scope)
+            await anyio.wait_all_tasks_blocked()
+        scopes[1].cancel()
+        await anyio.wait_all_tasks_blocked()
+        waiter = bulkhead._core.places.first()
+        place.release()
+        bulkhead._core.places.leave(waiter)
+        assert bulkhead.waiting == 0
+        scopes[0].cancel()
+    assert bulkhead.in_flight <= 0
+    assert "c" in served
+
+
+@law("K5")
+async def nobody_overtakes() -> None:
+    bulkhead = Bulkhead(2, queue=5, weight=lambda call: call.args[0])
+    order: list[int] = []
+
+    async def work(weight: int) -> None:
+        order.append(weight)
+        await anyio.sleep(1)
+
+    async with anyio.create_task_group() as group:
+        with bulkhead.admit():
+            group.start_soon(bulkhead, work, 2)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(bulkhead, work, 1)
+            await anyio.wait_all_tasks_blocked()
+            assert order == []
+    assert order == [2, 1]
+
+
+@law("H26")
+async def a_task_does_not_wait_for_itself() -> None:
+    bulkhead = Bulkhead(1, queue=5, max_wait=5)
+
+    async def outer() -> int:
+        return await bulkhead(Script(7))
+
+    assert await bulkhead(outer) == 7
+
+
+@law("L5, L7")
+async def a_turn_comes_when_it_was_told_and_not_for_who_left() -> None:
+    limit = RateLimit(2, burst=2, max_wait=20)
+    for _ in range(2):
+        limit.admit()
+    with anyio.move_on_after(0.1):
+        await limit.acquire()
+    error = await _error_of(_admitted(limit))
+    assert isinstance(error, RateLimitedError)
+    assert error.retry_after is not None
+    assert 0.3 < error.retry_after < 0.45
+    await anyio.sleep(error.retry_after)
+    limit.admit()
+
+
+async def _admitted(limit: RateLimit) -> None:
+    limit.admit()
 
 
 def broken_laws() -> list[str]:

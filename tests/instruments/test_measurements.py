@@ -6,20 +6,28 @@ from __future__ import annotations
 
 import pytest
 
+from resilience.core.buckets import Bucket
 from resilience.core.circuit import Circuit
+from resilience.core.lines import Places
 from tests.instruments import bytecode
 from tests.instruments.__main__ import bytecode_table, threads_table
 from tests.instruments.threads import (
+    BUCKETS,
     CIRCUITS,
     CONTROLS,
     LANES,
+    PLACES,
     CheckThenAct,
+    LookThenSpend,
+    LookThenTake,
     Outcome,
     ReadThenWrite,
     admissions,
     counts,
     measure,
+    places,
     storm,
+    tokens,
 )
 
 _OUTCOMES: list[Outcome] = []
@@ -53,6 +61,30 @@ def test_a_storm_leaves_nothing_behind(kind: type[Circuit]) -> None:
     Laws 8, 9, 11, 14 and 15: late and second settles, resets, isolations, readers and new pipelines, all at once.
     """
     assert [] == _lost(measure(storm, kind))
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_eight_threads_with_eight_loops_share_the_places(kind: type[Places]) -> None:
+    """
+    G14, H38, K1 to K6: never more inside than the limit, nobody forgotten, nothing left taken.
+    """
+    assert [] == _lost(measure(places, kind))
+
+
+@pytest.mark.parametrize("kind", BUCKETS)
+def test_of_thousands_who_race_exactly_the_burst_is_served(kind: type[Bucket]) -> None:
+    """
+    L1, law 15: no token is spent twice.
+    """
+    assert [] == _lost(measure(tokens, kind))
+
+
+def test_a_look_before_the_taking_lets_in_too_many() -> None:
+    """
+    H38: the controls of the places and of the tokens.
+    """
+    assert _lost(measure(places, LookThenTake))
+    assert _lost(measure(tokens, LookThenSpend))
 
 
 def test_a_look_before_the_step_admits_too_many() -> None:

@@ -26,14 +26,25 @@ import attrs
 import trio  # noqa: F401 - before the threads: one that is being imported is no module yet
 
 import resilience.policies._breaker_core as breaker_core
-from resilience import CircuitBreaker, CircuitOpenError, Pipeline
+import resilience.policies.bulkhead as bulkhead_module
+import resilience.policies.rate_limit as rate_limit_module
+from resilience import (
+    Bulkhead,
+    CircuitBreaker,
+    CircuitOpenError,
+    Pipeline,
+    RateLimit,
+    RateLimitedError,
+)
+from resilience.core.buckets import Bucket
 from resilience.core.circuit import Circuit, LockedCircuit
 from resilience.core.generations import CircuitState, HalfOpen, Refusal, Rules, Ticket, Transition
+from resilience.core.lines import Places, locked
 from resilience.core.trips import ConsecutiveFailures, FailureRate, Trip
 from resilience.core.windows import CountWindow, TimeWindow
 from resilience.errors import PipelineWarning
 from resilience.events import LOGGER, CircuitStateChanged
-from resilience.testing import Recorder
+from resilience.testing import ManualClock, Recorder
 from resilience.verdicts import Verdict
 
 __all__ = [
@@ -103,7 +114,39 @@ class MoveTwice(Circuit):
         return True
 
 
+class LookThenTake(Places):
+    """Control: looks for a place, and takes it after a call."""
+
+    __slots__ = ()
+
+    plain = False
+
+    def take(self, weight: int = 1) -> bool:
+        free = not self.waiting and self.taken + weight <= self.limit
+        _idle()
+        if free:
+            self.taken += weight
+        return free
+
+
+class LookThenSpend(Bucket):
+    """Control: looks for a token, and spends it after a call."""
+
+    __slots__ = ()
+
+    plain = False
+
+    def take(self, weight: int, now: float) -> bool:
+        free = self.wait(weight, now) == 0
+        _idle()
+        if free:
+            self.at = max(self.at, now * self.speed) + weight
+        return free
+
+
 CIRCUITS: tuple[type[Circuit], ...] = (Circuit, LockedCircuit)
+PLACES: tuple[type[Places], ...] = (Places, locked(Places))
+BUCKETS: tuple[type[Bucket], ...] = (Bucket, locked(Bucket))
 CONTROLS: tuple[type[Circuit], ...] = (CheckThenAct, ReadThenWrite, MoveTwice)
 
 
@@ -172,7 +215,9 @@ def measure(function: Callable[..., Outcome], *args: Any, **options: Any) -> Out
     finally:
         LOGGER.disabled = silent
     outcome.seconds = time.perf_counter() - began
-    outcome.control = not {CheckThenAct, ReadThenWrite, MoveTwice}.isdisjoint(args)
+    outcome.control = not {
+        CheckThenAct, ReadThenWrite, MoveTwice, LookThenTake, LookThenSpend
+    }.isdisjoint(args)  # fmt: skip
     return outcome
 
 
@@ -184,6 +229,10 @@ def everything() -> Iterator[Outcome]:
         yield measure(counts, kind, lane)
     for kind in (*CIRCUITS, *CONTROLS):
         yield measure(storm, kind)
+    for places_kind in (*PLACES, LookThenTake):
+        yield measure(places, places_kind)
+    for bucket_kind in (*BUCKETS, LookThenSpend):
+        yield measure(tokens, bucket_kind)
 
 
 def _rules(trip: Trip, probes: int) -> Rules:
@@ -245,6 +294,86 @@ def admissions(
     outcome.expect(openings, reopened, "times it reopened")
     outcome.expect(openings, circuit.totals.openings, "openings counted")
     outcome.expect(1 + 3 * openings, circuit.current.number, "generation")
+    return outcome
+
+
+def places(kind: type[Places], *, calls: int = 60, limit: int = 3) -> Outcome:
+    """
+    Eight threads, each with eight loops one after another, asyncio and trio in turn, on one bulkhead with a queue.
+
+    G14, K1, K4 and K6: never more inside than the limit, everybody is served or has left, and all places come back.
+    """
+    with mock.patch.object(bulkhead_module, "PLACES", kind):
+        bulkhead = Bulkhead(limit, queue=10**6)
+    total = THREADS * LOOPS * calls
+    outcome = Outcome(f"places, {kind.__name__}", f"{THREADS} x {LOOPS} x {calls} calls")
+    inside: list[None] = []
+    most = 0
+
+    @bulkhead.wrap
+    async def callee(number: int) -> None:
+        nonlocal most
+        inside.append(None)
+        most = max(most, len(inside))
+        try:
+            _idle()
+            if number % 3:
+                await anyio.lowlevel.checkpoint()
+        finally:
+            inside.pop()
+
+    async def loop(seed: int) -> Counter[str]:
+        told: Counter[str] = Counter()
+
+        async def one(number: int) -> None:
+            # Some leave while they wait, some in the moment in which they are handed a place.
+            with anyio.CancelScope() as scope:
+                if (number + seed) % 4 == 0:
+                    scope.deadline = anyio.current_time() + (number % 5) * 1e-4
+                await callee(number)
+                told["served"] += 1
+            told["left"] += scope.cancelled_caught
+
+        async with anyio.create_task_group() as group:
+            for number in range(calls):
+                group.start_soon(one, number)
+        return told
+
+    def work(number: int) -> Counter[str]:
+        told: Counter[str] = Counter()
+        for turn in range(LOOPS):
+            backend = ("asyncio", "trio")[(turn + number) % 2]
+            told += anyio.run(loop, number + turn, backend=backend)
+        return told
+
+    told = sum(together(work), Counter[str]())
+    outcome.expect(total, told["served"] + told["left"], "calls served or left")
+    if most > limit:
+        outcome.lost.append(f"{most} inside, with {limit} places")
+    outcome.expect((0, 0), (bulkhead.in_flight, bulkhead.waiting), "taken and waiting at the end")
+    return outcome
+
+
+def tokens(kind: type[Bucket], *, asks: int = 2000, burst: int = 5000) -> Outcome:
+    """
+    Thousands race for the tokens of a bucket that does not fill while they do.
+
+    L1: exactly the burst is spent, and everybody else is turned away and counted.
+    """
+    with mock.patch.object(rate_limit_module, "BUCKET", kind):
+        limit = RateLimit(burst, clock=ManualClock())
+    outcome = Outcome(f"tokens, {kind.__name__}", f"{THREADS} x {asks} callers")
+
+    def work(_: int) -> int:
+        granted = 0
+        for _turn in range(asks):
+            with contextlib.suppress(RateLimitedError):
+                limit.admit()
+                granted += 1
+        return granted
+
+    outcome.expect(burst, sum(together(work)), "tokens spent")
+    outcome.expect(THREADS * asks - burst, limit.snapshot().rejected, "turned away")
     return outcome
 
 
