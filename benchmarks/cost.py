@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import attrs
 import trio
 
@@ -19,7 +20,16 @@ from benchmarks.report import Options, Table
 from benchmarks.rivals import OURS, Adapter, Function, Kind, Settings
 from benchmarks.rivals.ours import circuit, pipeline, retrying
 from benchmarks.rounds import Contender, cost_table, measure
-from resilience import Call, CircuitState, FailureRate, RetryBudget, SlowRate, Timeout
+from resilience import (
+    Bulkhead,
+    Call,
+    CircuitState,
+    FailureRate,
+    RateLimit,
+    RetryBudget,
+    SlowRate,
+    Timeout,
+)
 from resilience.events import CallRejected, CircuitStateChanged, RetryScheduled
 
 __all__ = ["run"]
@@ -155,7 +165,41 @@ def _compositions(field: Field) -> dict[str, Contender]:
         "Timeout + Retry + CircuitBreaker + Timeout": pipeline(Timeout(60.0), _three()).wrap(
             floors.callee
         ),
+        "Timeout + Retry + CircuitBreaker + Bulkhead + Timeout": pipeline(
+            Timeout(60.0),
+            retrying(settings),
+            circuit(settings),
+            Bulkhead(10, queue=10),
+            Timeout(settings.seconds),
+        ).wrap(floors.callee),
     }
+
+
+async def _gates(field: Field) -> dict[str, Contender]:
+    full, used_up = Bulkhead(0), RateLimit(1, per=_FOREVER)
+    used_up.admit()
+    return _units() | {
+        "Bulkhead, a place is free": Bulkhead(10, queue=10).wrap(floors.callee),
+        "Bulkhead, a weight by function": Bulkhead(10, weight=lambda call: 1).wrap(floors.callee),
+        "RateLimit, a token is there": RateLimit(1e9).wrap(floors.callee),
+        "RateLimit, a weight by function": RateLimit(1e9, weight=lambda call: 1).wrap(
+            floors.callee
+        ),
+        "anyio.CapacityLimiter": _limited(anyio.CapacityLimiter(10)),
+        "anyio.Semaphore": _limited(anyio.Semaphore(10)),
+        "asyncio.Semaphore": _limited(asyncio.Semaphore(10)),
+        "raised and caught": floors.raised_and_caught,
+        "Bulkhead, full": _caught(full.wrap(floors.callee)),
+        "RateLimit, used up": _caught(used_up.wrap(floors.callee)),
+    }
+
+
+def _limited(limiter: Any) -> Contender:
+    async def call(value: int) -> int:
+        async with limiter:
+            return await floors.callee(value)
+
+    return call
 
 
 def _listener(*kinds: type[Any]) -> Any:
@@ -272,6 +316,13 @@ GROUPS = (
     ),
     Group("layers_suspending", "The same, the call suspends once", _suspending_stacks, ours=_OURS),
     Group("compositions", "Compositions of ours", _compositions),
+    Group(
+        "gates",
+        "Bulkhead and rate limit alone, the call succeeds at once",
+        _gates,
+        ours="Bulkhead, a place is free",
+        notes=("A rejection is caught; its floor is an error that is raised and caught.",),
+    ),
     Group("doors", "Doors of ours, Retry + CircuitBreaker + Timeout", _doors),
     Group("listeners", "Listeners", _listeners),
     Group(

@@ -13,6 +13,8 @@ from typing import Any, Protocol, assert_type
 import tenacity
 
 from resilience import (
+    Bulkhead,
+    BulkheadSnapshot,
     Call,
     Chaos,
     CircuitBreaker,
@@ -27,6 +29,9 @@ from resilience import (
     LastGood,
     Permit,
     Pipeline,
+    Place,
+    RateLimit,
+    RateLimitSnapshot,
     RejectedError,
     ResilienceError,
     Retry,
@@ -110,6 +115,10 @@ assert_type(remaining(), float)
 assert_type(to_timeout_header(), str | None)
 assert_type(from_timeout_header(b"1S", cap=5), float | None)
 assert_type(budget.snapshot().available, int)
+bulkhead = Bulkhead(10, queue=20, max_wait=timedelta(seconds=5), name="db")
+Bulkhead(10, max_wait=None, weight=lambda call: call.attempt, clock=lambda: 0.0)
+limit = RateLimit(10, per=timedelta(minutes=1), burst=2, max_wait=1, weight=3)
+RateLimit(0.5, max_wait=timedelta(seconds=2), weight=lambda call: call.attempt)
 timeout = Timeout(2)
 Timeout(timedelta(seconds=2))
 Timeout(lambda call: call.remaining() / 2)
@@ -321,6 +330,27 @@ def by_hand() -> None:
     assert_type(breaker.generation, int)
     assert_type(breaker.retry_after, float | None)
     assert_type(breaker.snapshot().state, CircuitState)
+
+
+async def gates() -> None:
+    with bulkhead.admit() as place:
+        assert_type(place, Place)
+    with await bulkhead.acquire(2) as place:
+        assert_type(place.weight, int)
+    async with bulkhead.acquire() as place:
+        assert_type(place, Place)
+        assert_type(place.release(), None)
+    bulkhead.change(limit=5, queue=0)
+    assert_type(bulkhead.snapshot(), BulkheadSnapshot)
+    assert_type((bulkhead.in_flight, bulkhead.available, bulkhead.waiting), tuple[int, int, int])
+    assert_type(await bulkhead(lookup, "1"), Item)
+    assert_type(limit.admit(), None)
+    assert_type(await limit.acquire(3), None)
+    limit.change(rate=5, per=timedelta(seconds=1), max_wait=timedelta(seconds=1))
+    limit.drain()
+    assert_type(limit.snapshot(), RateLimitSnapshot)
+    assert_type((limit.available, limit.retry_after, limit.waiting), tuple[float, float, int])
+    assert_type(await Pipeline(timeout, limit, bulkhead)(lookup, "1"), Item)
 
 
 def errors(rejected: RejectedError, opened: CircuitOpenError, cut: TimeoutExceededError) -> None:

@@ -5,12 +5,14 @@ Lines that must not pass a type checker, each with what mypy says of it. Held by
 from __future__ import annotations
 
 from resilience import (
+    Bulkhead,
     Call,
     Chaos,
     CircuitBreaker,
     Fallback,
     LastGood,
     Pipeline,
+    RateLimit,
     Retry,
     RetryBudget,
     Timeout,
@@ -56,6 +58,13 @@ Pipeline(Timeout)  # E: incompatible type "type[Timeout]"
 Fallback(None)  # E: Missing named argument "on" for "Fallback"
 Fallback(None, OSError)  # E: Too many positional arguments for "Fallback"
 Fallback.using(plain, on=OSError)  # E: incompatible type
+Bulkhead("10")  # E: incompatible type "str"
+Bulkhead(10, 20)  # E: Too many positional arguments
+Bulkhead(10, weight="1")  # E: incompatible type "str"
+RateLimit("10")  # E: incompatible type "str"
+RateLimit(10, 60)  # E: Too many positional arguments
+RateLimit(10).admit("2")  # E: incompatible type "str"
+Bulkhead(10).limit = 3  # E: "limit"
 Chaos()  # E: Missing positional argument "rate"
 Chaos("0.1", fault=OSError)  # E: incompatible type "str"
 LastGood("60")  # E: incompatible type "str"
