@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilience.core import lines
@@ -77,6 +77,7 @@ steps = st.one_of(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None)
 @given(limit=st.integers(0, 5), queue=st.integers(0, 4), plan=st.lists(steps, max_size=60))
 def test_places_are_those_of_the_oracle(
     kind: type[Places], limit: int, queue: int, plan: list[tuple[Any, ...]]

@@ -32,6 +32,7 @@ from resilience.call import Call
 from resilience.core.lines import Places, locked
 from resilience.events import CallQueued, CallRejected, listen
 from resilience.policies import bulkhead as module
+from resilience.policies._nested import guards_around
 from resilience.testing import Hang, Recorder, Script, Wait, disabled
 from tests.composition.support import about, breaker, timed
 
@@ -438,6 +439,24 @@ def test_a_place_that_nobody_released_is_given_back_and_warns():
     with pytest.warns(ResourceWarning, match="never released"):
         places.clear()
     assert 0 == bulkhead.in_flight
+
+
+@pytest.mark.parametrize("verdict", ["cut_off", "ignore", "ended"])
+def test_whatever_the_verdict_the_place_is_free(verdict):
+    """
+    Law 33: a place that was parked, or that a stream held, has no verdict to wait for.
+    """
+    bulkhead = Bulkhead(1)
+    place = bulkhead.admit()
+    getattr(place, verdict)(*([OSError()] if verdict == "ended" else []))
+    assert 0 == bulkhead.in_flight
+
+
+def test_outside_of_tasks_nobody_waits_for_itself():
+    """
+    H26: where no task runs, nothing is found around it.
+    """
+    assert 0 == guards_around("places", Bulkhead(1)._core.places)
 
 
 # ------------------------------------------------------------------------ around it

@@ -100,6 +100,22 @@ async def test_time_is_over_in_the_moment_of_the_handing_over(backend):
     assert 1 == places.taken
 
 
+async def test_time_is_over_in_the_moment_of_the_sending_away(backend):
+    """
+    K8: sent away by another thread while it looks at the clock; out of the line, once.
+    """
+    places = full()
+    waiter = waiter_here(1)
+    places.join(waiter)
+
+    def left() -> float:
+        assert places.send_away(waiter)
+        return 0.0
+
+    assert not await stand_in_line(places, waiter, left, PROCESS_CLOCK.now)
+    assert (1, 0) == (places.taken, places.waiting)
+
+
 @pytest.mark.parametrize("moment", ["waiting", "handed"])
 @pytest.mark.parametrize("how", ["scope", "task"])
 async def test_a_cancelled_waiter_holds_nothing_and_keeps_nobody(backend, moment, how):
