@@ -351,6 +351,8 @@ async def test_a_loop_that_leaves_its_block(backend):
             if len(seen) < 3:
                 raise OSError
     assert [1, 2, 3] == seen
+    attempts = aiter(ours.AsyncRetrying())
+    assert attempts is aiter(attempts)
     async for _ in ours.AsyncRetrying():
         seen.append("untouched")  # noqa: PERF401 - a block of one line
     assert [1, 2, 3, "untouched"] == seen
