@@ -9,7 +9,7 @@ from tests.instruments.faults import Edit
 RIVALS = "hyx"
 EDITS = (
     Edit(
-        "policies._retrying:Retrying._reason_to_stop",
+        "policies._retrying:Retrying._reason_against_another",
         "attempt >= policy.attempts",
         "attempt > policy.attempts",
     ),

@@ -10,11 +10,10 @@ RIVALS = "aiobreaker"
 EDITS = (
     Edit(
         "policies.circuit_breaker:_linked",
-        ("core.settle_by_error(Ticket(generation, clock.now()), error)\n            raise"),
+        "core.settle_by_error(Ticket(generation, clock.now()), error)\n",
         (
             "core.settle_by_error(Ticket(generation, clock.now()), error)\n"
             "            core.admit()\n"
-            "            raise"
         ),
     ),
 )
