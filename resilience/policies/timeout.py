@@ -124,6 +124,13 @@ def _uncancel(task: Task[Any], before: int) -> int:
     return task.uncancel() if pending > before else pending
 
 
+def _without_cancellation(error: BaseException) -> BaseException | None:
+    """What is left of it where our cancellation ends: a scope of trio takes it out of a group as well."""
+    if isinstance(error, CancelledError):
+        return None
+    return error.split(CancelledError)[1] if isinstance(error, BaseExceptionGroup) else error
+
+
 def _linked(step: Step, hub: Hub, label: str, seconds: float, wheels: Wheels) -> Step:
     def expired(_: Call) -> TimeoutExceededError:
         if hub.wants(TimedOut):
@@ -134,7 +141,7 @@ def _linked(step: Step, hub: Hub, label: str, seconds: float, wheels: Wheels) ->
     return cut_off(step, seconds, wheels, label, expired)
 
 
-def cut_off(  # noqa: C901, PLR0915 - one guard, once per kind of loop
+def cut_off(  # noqa: C901 - one guard, once per kind of loop
     step: Step,
     seconds: float,
     wheels: Wheels,
@@ -175,20 +182,18 @@ def cut_off(  # noqa: C901, PLR0915 - one guard, once per kind of loop
             wheel.arm(until)
         try:
             result = await step(call)
-        except CancelledError as cancelled:
+        except BaseException as error:
             call.until = outer
             if (
                 entries.pop(call, None) is not None
                 or _uncancel(task, cancelling) > cancelling - untold
+                or (rest := _without_cancellation(error)) is error
             ):
                 raise  # not by us, or not by us alone
             call.settle_parked(cut=True)
-            raise expired(call) from cancelled
-        except BaseException:
-            call.until = outer
-            if entries.pop(call, None) is None:
-                _uncancel(task, cancelling)
-            raise
+            if rest is None:
+                raise expired(call) from error
+            raise rest from error.__cause__
         call.until = outer
         # Gone: the callee swallowed our cancellation. What it returned beats the deadline.
         if entries.pop(call, None) is None:
