@@ -15,7 +15,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from typing import final
+from typing import Any, final
 
 import aiohttp
 from aiohttp.payload import AsyncIterablePayload, Payload
@@ -83,7 +83,7 @@ class GuardMiddleware(Adapter):
         *,
         options: HttpOptions | None = None,
         name: str = "http",
-        pipeline: Callable[[str], Pipeline] | None = None,
+        pipeline: Callable[[str], Pipeline[Any]] | None = None,
         max_hosts: int = 1000,
         listeners: Iterable[Listener] = (),
         registry: Registry | None = None,

@@ -7,7 +7,7 @@ A guard for each host a httpx2 client talks to: a transport around the client's 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import final
+from typing import Any, final
 
 import httpx2
 
@@ -59,7 +59,7 @@ class GuardedTransport(Guarded, httpx2.AsyncBaseTransport):
         *,
         options: HttpOptions | None = None,
         name: str = "http",
-        pipeline: Callable[[str], Pipeline] | None = None,
+        pipeline: Callable[[str], Pipeline[Any]] | None = None,
         max_hosts: int = 1000,
         listeners: Iterable[Listener] = (),
         registry: Registry | None = None,

@@ -9,10 +9,19 @@ import attrs
 import httpx
 import pytest
 
-from resilience import CircuitState, ConfigurationError, Pipeline, Timeout
+from resilience import (
+    CircuitOpenError,
+    CircuitState,
+    ConfigurationError,
+    LastGood,
+    Pipeline,
+    SingleFlight,
+    Timeout,
+)
 from resilience.integrations._http.guard import FIELDS_OF_ADAPTERS
 from resilience.integrations.httpx import GuardedTransport, HttpOptions
 from resilience.registry import Registry
+from resilience.testing import Script
 from resilience.validation import Allowed
 
 PAIRS = [
@@ -145,6 +154,29 @@ async def test_a_function_that_makes_no_pipeline(backend):
         await _one(transport)
 
     assert "GuardedTransport.pipeline" == caught.value.field
+
+
+@pytest.mark.parametrize("keeper", [SingleFlight(), LastGood(ttl=60)], ids=["flight", "good"])
+async def test_a_response_belongs_to_one_caller(backend, keeper):
+    """Its body can be read once: what gives one answer to several is refused."""
+    transport = GuardedTransport(pipeline=lambda _: Pipeline(keeper, Timeout(9)))
+
+    with pytest.raises(ConfigurationError, match="one response to several callers") as caught:
+        await _one(transport)
+
+    assert "GuardedTransport.pipeline" == caught.value.field
+
+
+async def test_a_hosts_pipeline_guards_other_calls_too(backend):
+    """`hosts` gives the pipeline, and what is called through it is no request: nothing is asked about repeating it."""
+    down = httpx.MockTransport(lambda _: httpx.Response(500))
+    options = HttpOptions(attempts=2, minimum_calls=1, backoff=0)
+    transport = GuardedTransport(down, options=options, name=f"by hand {backend}")
+
+    with pytest.raises(OSError, match="first"):
+        await transport.hosts["two.example"](Script(OSError("first"), 7))
+    with pytest.raises(CircuitOpenError):
+        await _one(transport, "http://two.example/")
 
 
 async def test_one_listener_is_one(backend):

@@ -10,6 +10,9 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Protocol, assert_type
 
+import aiohttp
+import httpx
+import httpx2
 import tenacity
 
 from resilience import (
@@ -46,6 +49,9 @@ from resilience import (
     remaining,
 )
 from resilience.deadlines import Deadline, from_timeout_header, to_timeout_header
+from resilience.integrations.aiohttp import GuardMiddleware
+from resilience.integrations.httpx import GuardedTransport, HttpOptions
+from resilience.integrations.httpx2 import GuardedTransport as GuardedTransport2
 from resilience.registry import Registry
 
 
@@ -366,6 +372,21 @@ def errors(rejected: RejectedError, opened: CircuitOpenError, cut: TimeoutExceed
     as_ours: ResilienceError = cut
     as_value_error: type[ValueError] = ConfigurationError
     del as_builtin, as_ours, as_value_error
+
+
+async def http() -> None:
+    """What guards a client is what the client takes."""
+    options = HttpOptions(attempts=2, total_timeout=timedelta(seconds=5), retry_statuses={503})
+    for_httpx = GuardedTransport(httpx.AsyncHTTPTransport(), options=options, mode="observe")
+    client = httpx.AsyncClient(transport=for_httpx)
+    assert_type(await client.get("https://example.org"), httpx.Response)
+    assert_type(for_httpx.breakers, tuple[CircuitBreaker, ...])
+    client2 = httpx2.AsyncClient(
+        transport=GuardedTransport2(name="catalogue", pipeline=lambda _: pipeline)
+    )
+    assert_type(await client2.get("https://example.org"), httpx2.Response)
+    async with aiohttp.ClientSession(middlewares=[GuardMiddleware(options=options)]) as session:
+        assert_type((await session.get("https://example.org")).status, int)
 
 
 # A helper of a user's that keeps the types of what it guards.

@@ -40,6 +40,7 @@ class Exchange:
     A request, all its attempts, and the response that comes of them.
 
     Attributes:
+        begun: An attempt was made.
         body: Of the request, if it can be read only once and has to be watched; else None.
         released: The response that was closed last for a retry.
 
@@ -49,7 +50,17 @@ class Exchange:
         close: Closes a response of the client's.
     """
 
-    __slots__ = ("_close", "_held", "_obstacle", "_open", "body", "call", "released", "request")
+    __slots__ = (
+        "_close",
+        "_held",
+        "_obstacle",
+        "_open",
+        "begun",
+        "body",
+        "call",
+        "released",
+        "request",
+    )
 
     def __init__(
         self,
@@ -59,6 +70,7 @@ class Exchange:
     ) -> None:
         self.request = request
         self.body: Any = None
+        self.begun = False
         self.call: Call | None = None
         self.released: Any = None
         self._obstacle = obstacle
@@ -141,8 +153,12 @@ class Repeat(Policy):
         hub.gates.append(_foreseen)
 
         async def guarded(call: Call) -> Any:
-            if call.entered and (rejection := _foreseen()) is not None:
-                raise rejection
+            exchange = _CURRENT.get()
+            if exchange is not None:
+                # Asked of the request, not of the call: attempts that run beside one another are calls of their own.
+                if exchange.begun and (rejection := exchange.obstacle()) is not None:
+                    raise rejection
+                exchange.begun, exchange.call = True, call
             return await step(call)
 
         return guarded

@@ -18,6 +18,7 @@ from resilience.core.backoff import FullJitter
 from resilience.core.trips import FailureRate
 from resilience.core.windows import TimeWindow
 from resilience.doors import Policy
+from resilience.errors import ConfigurationError
 from resilience.events import LISTENER, Listener
 from resilience.integrations._http.exchange import Exchange, Repeat
 from resilience.integrations._http.options import HttpOptions
@@ -57,7 +58,7 @@ class Settings(TypedDict):
     """What every adapter takes besides its options."""
 
     name: str
-    pipeline: Callable[[str], Pipeline] | None
+    pipeline: Callable[[str], Pipeline[Any]] | None
     max_hosts: int
     listeners: Iterable[Listener]
     registry: Registry | None
@@ -146,20 +147,28 @@ class _Build:
     label: str
     dialect: Dialect
     options: HttpOptions
-    pipeline: Callable[[str], Pipeline] | None
+    pipeline: Callable[[str], Pipeline[Any]] | None
     listeners: tuple[Any, ...]
     mode: Mode
 
     def __repr__(self) -> str:
         return repr(self.options if self.pipeline is None else self.pipeline)
 
-    def __call__(self, host: str) -> Pipeline:
+    def __call__(self, host: str) -> Pipeline[Any]:
         called = label_of(self.label, host)
         if self.pipeline is None:
-            made: Iterable[Policy | Pipeline] = _policies(called, self.dialect, self.options)
+            made: Iterable[Policy[Any] | Pipeline[Any]] = _policies(
+                called, self.dialect, self.options
+            )
         else:
             own = self.pipeline(host)
             check(f"{self.owner}.pipeline", own, _A_PIPELINE)
+            if (keeper := own._keeper()) is not None:  # noqa: SLF001 - our own class
+                raise ConfigurationError(
+                    f"{self.owner}.pipeline",
+                    got=f"{keeper}, which gives one response to several callers",
+                    allowed="a pipeline in which every call has its own",
+                )
             made, called = [own], own.name or called
         if self.mode != "enforce":
             # What changes nothing of a call and still learns is the circuit alone.
@@ -178,7 +187,7 @@ def _mode_of(name: str) -> Mode:
     return said  # type: ignore[return-value]  # checked just now
 
 
-def _policies(called: str, dialect: Dialect, options: HttpOptions) -> list[Policy]:
+def _policies(called: str, dialect: Dialect, options: HttpOptions) -> list[Policy[Any]]:
     """Outermost first, in the order of Microsoft's standard handler."""
     failed, status = dialect.failed, dialect.status
 
@@ -190,7 +199,7 @@ def _policies(called: str, dialect: Dialect, options: HttpOptions) -> list[Polic
 
     worth_another.__qualname__, failing.__qualname__ = "worth_another", "failing"
     attempt = options.attempt_timeout
-    policies: list[Policy] = []
+    policies: list[Policy[Any]] = []
     if options.limit is not None:
         policies.append(Bulkhead(options.limit, name=called))
     if options.total_timeout is not None:
