@@ -13,17 +13,23 @@ Testing as a feature: virtual time, scripts, recorders and switches, for this pa
         run(main, backend="trio")
 """
 
+from resilience.testing.proxy import Blackhole, ChaosProxy, Latency, Reset, Slice
 from resilience.testing.scripts import Calls, Hang, Recorder, Script, Wait
 from resilience.testing.switches import disabled, forced, instant
 from resilience.testing.time import BACKENDS, ManualClock, VirtualEventLoop, follow, run
 
 __all__ = [
     "BACKENDS",
+    "Blackhole",
     "Calls",
+    "ChaosProxy",
     "Hang",
+    "Latency",
     "ManualClock",
     "Recorder",
+    "Reset",
     "Script",
+    "Slice",
     "VirtualEventLoop",
     "Wait",
     "disabled",
