@@ -303,7 +303,7 @@ class ChaosProxy:
 
 @final
 class _Connection:
-    """A client, the upstream, and what goes to and fro."""
+    """A client, the upstream, and what passes between them."""
 
     def __init__(self, network: _Network, client: socket.socket) -> None:
         self._network = network
