@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, final
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, final
 
 import anyio
 import attrs
@@ -27,6 +27,7 @@ from resilience.registry.live import LivePipeline, Slot, changed
 from resilience.registry.same import alike, conflict, named, options_of, shown_pipeline, sketch
 from resilience.registry.views import (
     Entry,
+    Kind,
     RegistrySnapshot,
     Summary,
     kind_of,
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 __all__ = ["BreakerOptions", "Registry", "default_registry"]
 
 P = TypeVar("P", bound=Policy[Any])
+
+Space: TypeAlias = Literal["policy", "pipeline"]
+_SPACES: tuple[Space, ...] = ("policy", "pipeline")
+"""A pipeline and a policy may have one name: the pipeline that guards the catalogue, and its breaker."""
 
 _NAME = a_name()
 _DOMAIN = one_of(
@@ -104,7 +109,7 @@ class Registry:
 
     def __init__(self, *, listeners: Iterable[Listener] = ()) -> None:
         self._hub = Hub(None, listeners)
-        self._records: dict[tuple[str | None, str], _Record] = {}
+        self._records: dict[tuple[Space, str | None, str], _Record] = {}
         self._lock = threading.RLock()
         self._changing = threading.RLock()
 
@@ -137,20 +142,20 @@ class Registry:
         where = self._address(name, domain)
         own_name = name if domain is None else f"{domain}:{name}"
         with self._lock:
-            record = self._records.get((domain, name))
+            record = self._records.get(("policy", domain, name))
             if record is not None:
                 return self._the_same(record, kind, options | {"name": own_name}, where)
             try:
                 sketch(kind, options | {"name": own_name}, {})
             except TypeError as error:
-                known = ", ".join(sorted(each for _, each in self._records)) or "nothing yet"
+                known = ", ".join(sorted({each for *_, each in self._records})) or "nothing yet"
                 raise ConfigurationError(
                     where,
                     got=f"no such name ({known[:200]}), and {error}",
                     allowed="a name that is registered, or all that is needed to make it",
                 ) from None
             made: P = kind(**options, name=own_name)  # type: ignore[call-arg]  # sketched just now
-            self._records[domain, name] = _Record(made, options_of(made))
+            self._records["policy", domain, name] = _Record(made, options_of(made))
             return made
 
     def pipeline(
@@ -173,7 +178,7 @@ class Registry:
         where = self._address(name, domain)
         heard = (listeners,) if callable(listeners) else tuple(listeners)
         with self._lock:
-            record = self._records.get((domain, name))
+            record = self._records.get(("pipeline", domain, name))
             if record is None:
                 if not policies:
                     raise ConfigurationError(
@@ -183,18 +188,15 @@ class Registry:
                     )
                 made = Pipeline(*policies, name=name, key=key, listeners=heard, enabled=enabled)
                 live: LivePipeline[F_co] = LivePipeline(Slot(name, domain, made))
-                self._records[domain, name] = _Record(live, made)
+                self._records["pipeline", domain, name] = _Record(live, made)
                 return live
-            existing = record.guard
-            asked = shown_pipeline(policies, name)
-            if not isinstance(existing, LivePipeline):
-                raise conflict(where, asked, repr(existing))
+            existing: LivePipeline = record.guard
             parts = (tuple(spliced(policies)), key, heard, enabled)
             if policies and not any(
                 alike(parts, (each.policies, *parts_of(each)[2:]))
                 for each in (record.declared, existing.pipeline)
             ):
-                raise conflict(where, asked, repr(existing.pipeline))
+                raise conflict(where, shown_pipeline(policies, name), repr(existing.pipeline))
             return existing
 
     def family(
@@ -230,7 +232,7 @@ class Registry:
                 where, got="a build function and options", allowed="one of the two"
             )
         with self._lock:
-            record = self._records.get((domain, name))
+            record = self._records.get(("policy", domain, name))
             if record is not None:
                 existing = record.guard
                 if not isinstance(existing, Family):
@@ -245,34 +247,34 @@ class Registry:
             family: Family[Any] = Family(
                 name, domain, max_keys, _builder(build, path, domain, options)
             )
-            self._records[domain, name] = _Record(family, declared)
+            self._records["policy", domain, name] = _Record(family, declared)
             return family
 
     # ------------------------------------------------------------------ look up
 
     def get(self, name: str, *, domain: str | None = None) -> Policy[Any] | Family[Any]:
         """
-        What is registered under that name.
+        What is registered under that name: a policy or a family, else a pipeline.
 
         Raises:
             KeyError: nothing is.
         """
-        return self._record(name, domain).guard  # type: ignore[no-any-return]
+        return self._found(name, domain)[0].guard  # type: ignore[no-any-return]
 
     def __contains__(self, name: object) -> bool:
         """Whether a name, or a (domain, name), is registered."""
-        return (name if isinstance(name, tuple) else (None, name)) in self._records
+        return (name if isinstance(name, tuple) else (None, name)) in set(self)
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __iter__(self) -> Iterator[tuple[str | None, str]]:
         """All (domain, name), in the order of their registration."""
-        return iter(tuple(self._records))
+        return iter(dict.fromkeys((domain, name) for _, domain, name in tuple(self._records)))
 
     def domains(self) -> tuple[str, ...]:
         """All domains that something is registered in, sorted."""
-        return tuple(sorted({domain for domain, _ in tuple(self._records) if domain is not None}))
+        return tuple(sorted({domain for domain, _ in self if domain is not None}))
 
     def entries(self, *, domain: str | None = None) -> tuple[Entry, ...]:
         """
@@ -284,7 +286,7 @@ class Registry:
         found: list[Entry] = []
         with self._lock:
             records = [*self._records.items()]
-        for (where, name), record in records:
+        for (_, where, name), record in records:
             if domain is not None and where != domain:
                 continue
             guard = record.guard
@@ -308,17 +310,23 @@ class Registry:
             if isinstance(entry.guard, CircuitBreaker)
         )
 
-    def find(self, address: str) -> Entry:
+    def find(self, address: str, *, kind: Kind | None = None) -> Entry:
         """
         The entry with that `Entry.address`: ``name``, ``domain:name`` or ``name[key]``.
+
+        Where a pipeline and something else have the same, *kind* says which; without it, it is the other one.
 
         Raises:
             KeyError: there is none.
         """
-        for entry in self.entries():
-            if entry.address == address:
-                return entry
-        raise KeyError(address)
+        found = [
+            entry
+            for entry in self.entries()
+            if entry.address == address and kind in {None, entry.kind}
+        ]
+        if not found:
+            raise KeyError(address)
+        return min(found, key=lambda entry: entry.kind == "pipeline")
 
     def snapshot(self, *, domain: str | None = None) -> RegistrySnapshot:
         """Everything at this instant, frozen."""
@@ -334,14 +342,18 @@ class Registry:
 
     def reset(self, name: str, *, domain: str | None = None) -> int:
         """
-        Close the breakers of one entry: itself, those of a family, those inside a pipeline; returns how many.
+        Close the breakers of one name: itself, those of a family, those inside a pipeline; returns how many.
 
         Raises:
             KeyError: nothing of that name is registered.
         """
-        guard = self._record(name, domain).guard
-        members = guard.items() if isinstance(guard, Family) else [(None, guard)]
-        return _reset(breaker for _, each in members for breaker in breakers_in(each))
+        breakers: dict[int, CircuitBreaker] = {}
+        for record in self._found(name, domain):
+            guard = record.guard
+            members = guard.items() if isinstance(guard, Family) else [(None, guard)]
+            for _, member in members:
+                breakers |= {id(each): each for each in breakers_in(member)}
+        return _reset(breakers.values())
 
     def reset_all(self, *, domain: str | None = None) -> int:
         """Close all breakers, or all of a domain; returns how many."""
@@ -355,12 +367,12 @@ class Registry:
         windows and half-open probes start anew. Options that are left out stay as they are.
 
         Raises:
-            KeyError: nothing of that name is registered.
+            KeyError: no policy of that name is registered.
             ConfigurationError: an option is not allowed, or cannot be changed (a name, a clock). Nothing has changed
                 then, and a `ChangeRefused` says so.
         """
         with self._changing:
-            record = self._record(name, domain)
+            record = self._record("policy", name, domain)
             where = named(name, domain)
             try:
                 after = _checked(record.guard, options, where)
@@ -394,11 +406,9 @@ class Registry:
             ConfigurationError: the new one cannot work. The last good one stays then, and a `ChangeRefused` says so.
         """
         with self._changing:
-            record = self._record(name, domain)
-            live = record.guard
+            record = self._record("pipeline", name, domain)
+            live: LivePipeline = record.guard
             where = named(name, domain)
-            if not isinstance(live, LivePipeline):
-                raise ConfigurationError(where, got=repr(live), allowed="a pipeline")
             _, _, key, old_listeners, old_enabled = parts_of(live.pipeline)
             try:
                 made = Pipeline(
@@ -416,7 +426,8 @@ class Registry:
             self._tell(OptionsChanged(policy=where, at=_now(), changed=("policies",)))
 
     async def remove(
-        self, name: str, *, domain: str | None = None, timeout: float | None = 30.0  # noqa: ASYNC109 - a bound on waiting for others, not on a call
+        self, name: str, *, domain: str | None = None, only: Space | None = None,
+        timeout: float | None = 30.0,  # noqa: ASYNC109 - a bound on waiting for others, not on a call
     ) -> bool:  # fmt: skip
         """
         Take a name out at once, and wait for the calls that are in flight.
@@ -426,6 +437,7 @@ class Registry:
         to it.
 
         Args:
+            only: ``policy`` (or family) or ``pipeline``, where both have the name. Default: both go.
             timeout: Seconds to wait at most, or None for as long as it takes. Default 30.
 
         Returns:
@@ -434,11 +446,10 @@ class Registry:
         Raises:
             KeyError: nothing of that name is registered.
         """
-        with self._lock:
-            guard = self._record(name, domain).guard
-            del self._records[domain, name]
-        members = [each for _, each in guard.items()] if isinstance(guard, Family) else [guard]
-        running = [_drain(each) for each in members]
+        running: list[Callable[[], bool]] = []
+        for guard in self.forget(name, domain=domain, only=only):
+            members = [each for _, each in guard.items()] if isinstance(guard, Family) else [guard]
+            running += [_drain(each) for each in members]
         pause = _LOOK_EVERY
         with anyio.move_on_after(timeout):
             while running := [each for each in running if each()]:
@@ -453,11 +464,32 @@ class Registry:
         check("Registry.domain", domain, _DOMAIN)
         return named(name, domain)
 
-    def _record(self, name: str, domain: str | None) -> _Record:
-        try:
-            return self._records[domain, name]
-        except KeyError:
-            raise KeyError(name if domain is None else (domain, name)) from None
+    def forget(
+        self, name: str, *, domain: str | None = None, only: Space | None = None
+    ) -> tuple[Policy | Family[Any], ...]:
+        """Take a name out, as `remove` does, and wait for nothing; returns what had it."""
+        with self._lock:
+            found = self._found(name, domain, only)
+            for space in _SPACES:
+                if only in {None, space}:
+                    self._records.pop((space, domain, name), None)
+        return tuple(record.guard for record in found)
+
+    def _record(self, space: Space, name: str, domain: str | None) -> _Record:
+        return self._found(name, domain, space)[0]
+
+    def _found(
+        self, name: str, domain: str | None, only: Space | None = None
+    ) -> tuple[_Record, ...]:
+        found = tuple(
+            record
+            for space in _SPACES
+            if only in {None, space}
+            and (record := self._records.get((space, domain, name))) is not None
+        )
+        if not found:
+            raise KeyError(name if domain is None else (domain, name))
+        return found
 
     def _the_same(self, record: _Record, kind: type[P], options: dict[str, Any], where: str) -> P:
         existing = record.guard

@@ -340,9 +340,12 @@ def test_only_what_can_change_is_changed(name):
     registry.pipeline(name, Timeout(2))
     registry.breaker("b" + name, on=OSError)
 
+    registry.family("f" + name, on=OSError)
     with pytest.raises(ConfigurationError, match="can be changed while calls run"):
+        registry.change("f" + name, probes=3)
+    with pytest.raises(KeyError):
         registry.change(name, probes=3)
-    with pytest.raises(ConfigurationError, match="a pipeline"):
+    with pytest.raises(KeyError):
         registry.change_pipeline("b" + name, Timeout(1))
     for change in (registry.change, registry.change_pipeline):
         with pytest.raises(KeyError):

@@ -212,20 +212,38 @@ def test_equal_policies_are_the_same_and_breakers_are_not(registry, name):
         registry.pipeline(name + "b", other, Timeout(1))
 
 
-def test_a_name_is_one_kind_of_thing(registry, name):
+def test_a_pipeline_and_its_breaker_may_have_one_name(registry, name):
     """
-    A breaker's name is no pipeline's and no family's.
+    RG-002: the same name for another kind of thing is another thing.
+    """
+    gate = registry.breaker(name, on=OSError)
+    live = registry.pipeline(name, gate, Timeout(1))
+
+    assert gate is registry.breaker(name)
+    assert live is registry.pipeline(name)
+    assert gate is registry.get(name)
+    assert (gate, live) == (
+        registry.find(name).guard, registry.find(name, kind="pipeline").guard,
+    )  # fmt: skip
+    assert [(None, name)] == list(registry)
+    assert 2 == len(registry)
+    open_up(gate)
+    assert 1 == registry.reset(name)
+    assert (live,) == registry.forget(name, only="pipeline")
+    assert gate is registry.get(name)
+
+
+def test_a_policy_and_a_family_may_not(registry, name):
+    """
+    Nor two policies of different classes.
     """
     registry.breaker(name, on=OSError)
-    registry.pipeline("p" + name, Timeout(1))
     registry.family("f" + name, on=OSError)
 
     with pytest.raises(ConfigurationError, match="as it is registered, CircuitBreaker"):
-        registry.pipeline(name, Timeout(1))
-    with pytest.raises(ConfigurationError, match="as it is registered, <LivePipeline"):
-        registry.breaker("p" + name, on=OSError)
-    with pytest.raises(ConfigurationError, match="as it is registered, <LivePipeline"):
-        registry.family("p" + name, on=OSError)
+        registry.family(name, on=OSError)
+    with pytest.raises(ConfigurationError, match="as it is registered, <Family"):
+        registry.breaker("f" + name, on=OSError)
     with pytest.raises(ConfigurationError, match="max_keys=5"):
         registry.family("f" + name, on=OSError, max_keys=5)
 
