@@ -11,12 +11,16 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from resilience.config import commands as config
 from resilience.demo import command as demo
 
 __all__ = ["main"]
 
 _COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...] = (
+    ("check", "say what is wrong with a configuration file", config.configure_check),
     ("demo", "watch a real service fail, bare and guarded", demo.configure),
+    ("explain", "say the worst that a pipeline of yours can do", config.configure_explain),
+    ("schema", "print the JSON Schema of configuration files", config.configure_schema),
 )
 
 

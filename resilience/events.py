@@ -55,6 +55,7 @@ __all__ = [
     "StaleServed",
     "Subscription",
     "TimedOut",
+    "WouldHaveActed",
     "error_text_of",
     "hears",
     "hook_failed",
@@ -326,6 +327,18 @@ def outcome_of(error: BaseException | None) -> str:
     if isinstance(error, RejectedError):
         return "rejected"
     return "failure" if isinstance(error, Exception) else "cancelled"
+
+
+@attrs.frozen(kw_only=True)
+class WouldHaveActed(Event):
+    """
+    A policy that only observes would have turned a call away, or cut it off; the call ran all the same.
+
+    Attributes:
+        action: ``timeout``, or the ``reason`` of the rejection.
+    """
+
+    action: str
 
 
 @attrs.frozen(kw_only=True)
@@ -608,6 +621,7 @@ _LOGGED: dict[type[Event], int] = {
     RetryScheduled: logging.DEBUG,
     RetryStopped: logging.DEBUG,
     TimedOut: logging.DEBUG,
+    WouldHaveActed: logging.DEBUG,
     OptionsChanged: logging.INFO,
     ChangeRefused: logging.WARNING,
     FallbackUsed: logging.DEBUG,
@@ -670,6 +684,11 @@ def _log(event: Event) -> None:  # noqa: C901, PLR0912 - a line for each
             LOGGER.info("%s: injected %s", event.pipeline or event.policy, event.kind)
         case TimedOut():
             LOGGER.debug("%s: cut off after %g s", event.pipeline or event.policy, event.seconds)
+        case WouldHaveActed():
+            LOGGER.debug(
+                "%s: %s would have acted, but observes only (%s)",
+                event.pipeline or "a call", event.policy, event.action,
+            )  # fmt: skip
         case OptionsChanged():
             LOGGER.info("%s: %s changed", event.policy, ", ".join(event.changed))
         case ChangeRefused():

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NoReturn, TypeVar, final
 
 from resilience.call import Call, Step, invoke
@@ -30,7 +32,7 @@ from resilience.validation import key as a_key
 from resilience.validation import name as a_name
 from resilience.watch import attempts_told, call_told
 
-__all__ = ["Pipeline", "flat", "parts_of", "quietly", "spliced"]
+__all__ = ["Pipeline", "flat", "parts_of", "quietly", "spliced", "without_warnings"]
 
 G = TypeVar("G")
 
@@ -54,6 +56,19 @@ FIELDS: dict[str, Allowed] = {
     "enabled": _ENABLED,
 }
 """What each argument of `Pipeline` takes; of ``policies`` and ``listeners``, each element."""
+
+
+_QUIET: ContextVar[bool] = ContextVar("resilience_quiet", default=False)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Pipelines that are built inside do not warn: whoever builds them does, or has reason not to."""
+    token = _QUIET.set(True)
+    try:
+        yield
+    finally:
+        _QUIET.reset(token)
 
 
 @final
@@ -109,7 +124,7 @@ class Pipeline(Guard[F_co]):
             check(f"Pipeline.listeners[{place}]", listener, FIELDS["listeners"])
         check("Pipeline.enabled", enabled, FIELDS["enabled"])
         self._build(policies, name, key, heard, enabled)
-        for finding in self._explained:
+        for finding in () if _QUIET.get() else self._explained:
             warnings.warn(f"{finding.text} - {finding.remedy}", PipelineWarning, stacklevel=2)
 
     def _build(

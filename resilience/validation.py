@@ -12,7 +12,7 @@ import random
 import types
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, final
+from typing import Any, Literal, final
 
 import attrs
 
@@ -23,6 +23,7 @@ from resilience.strategies import is_asynchronous
 __all__ = [
     "BY_TYPE",
     "Allowed",
+    "Shape",
     "as_clock",
     "as_optional_seconds",
     "as_seconds",
@@ -53,6 +54,26 @@ def refuse(field: str, value: object, allowed: str) -> ConfigurationError:
 
 @final
 @attrs.frozen
+class Shape:
+    """
+    What a validator takes, as data, for those who read values from files and describe them to others.
+
+    Attributes:
+        kind: ``seconds``, ``count``, ``ratio``, ``flag`` or ``name``.
+        none: None is taken as well.
+        low, high: Of a count.
+        zero: Of seconds: 0 is taken.
+    """
+
+    kind: Literal["seconds", "count", "ratio", "flag", "name"]
+    none: bool = False
+    low: int = 1
+    high: int = 10**9
+    zero: bool = False
+
+
+@final
+@attrs.frozen
 class Allowed:
     """
     An attrs validator that knows how to be broken.
@@ -61,11 +82,13 @@ class Allowed:
         text: What is allowed, in words with units; the error's ending.
         accepts: Says whether a value is allowed; never raises.
         breaches: Rule -> a value that breaks it.
+        shape: The same as data, where it is one of the usual kinds.
     """
 
     text: str
     accepts: Callable[[Any], bool]
     breaches: Mapping[str, object]
+    shape: Shape | None = None
 
     def __call__(self, owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if not self.accepts(value):
@@ -134,7 +157,7 @@ def duration(*, zero: bool = False, none: bool = False, function: bool = False) 
     if function:
         text += ", or a function, not async"
         breaches |= {"class": float, "async function": _an_async_function}
-    return Allowed(text, accepts, breaches)
+    return Allowed(text, accepts, breaches, Shape("seconds", none=none, zero=zero))
 
 
 async def _an_async_function(
@@ -156,7 +179,7 @@ def count(*, low: int = 1, high: int = 10**9, none: bool = False) -> Allowed:
     if not none:
         breaches["none"] = None
     text = f"a whole number >= {low}, at most {high:,}" + (", or None" if none else "")
-    return Allowed(text, accepts, breaches)
+    return Allowed(text, accepts, breaches, Shape("count", none=none, low=low, high=high))
 
 
 def number(low: float, high: float) -> Allowed:
@@ -180,7 +203,7 @@ def ratio() -> Allowed:
 
     breaches = dict(_NOT_NUMBERS)
     breaches |= {"none": None, "zero": 0.0, "negative": -0.5, "above one": 1.01, "percent": 50}
-    return Allowed("a ratio in (0, 1]", accepts, breaches)
+    return Allowed("a ratio in (0, 1]", accepts, breaches, Shape("ratio"))
 
 
 def flag() -> Allowed:
@@ -189,6 +212,7 @@ def flag() -> Allowed:
         "True or False",
         lambda value: type(value) is bool,
         {"none": None, "number": 1, "text": "yes"},
+        Shape("flag"),
     )
 
 
@@ -210,7 +234,7 @@ def name(*, none: bool = False) -> Allowed:
     if not none:
         breaches["none"] = None
     text = "a name of 1 to 256 printable characters" + (", or None" if none else "")
-    return Allowed(text, accepts, breaches)
+    return Allowed(text, accepts, breaches, Shape("name", none=none))
 
 
 def instance(kinds: type | tuple[type, ...], text: str, *, none: bool = False) -> Allowed:

@@ -7,6 +7,7 @@ listener that hears of a change may look things up, from any thread.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from datetime import timedelta
@@ -379,7 +380,10 @@ class Registry:
             except ConfigurationError as error:
                 self._refused(where, error)
                 raise
-            record.guard._change(after)  # noqa: SLF001 - our own classes
+            if hasattr(record.guard, "_change"):
+                record.guard._change(after)  # noqa: SLF001 - our own classes
+            else:
+                record.guard.change(**after)
             record.declared = options_of(record.guard)
             self._tell(OptionsChanged(policy=where, at=_now(), changed=tuple(sorted(options))))
 
@@ -558,15 +562,18 @@ _FIXED = ("name", "clock")
 
 
 def _checked(guard: Any, options: dict[str, Any], where: str) -> dict[str, Any]:
-    """The options of *guard* with these in their place, checked."""
-    if not hasattr(guard, "_change"):
+    """The options of *guard* with these in their place, checked; of a breaker all, else those that change."""
+    whole = hasattr(guard, "_change")
+    change = getattr(guard, "change", None)
+    if not whole and change is None:
         raise ConfigurationError(
             where,
             got=f"a {type(guard).__name__}",
             allowed="what can be changed while calls run, such as a breaker",
         )
-    for name in _FIXED:
-        if name in options:
+    able = None if whole else inspect.signature(change).parameters  # type: ignore[arg-type]  # not None
+    for name in options:
+        if name in _FIXED or (able is not None and name not in able):
             raise ConfigurationError(
                 f"{where}.{name}",
                 got="another one",
@@ -578,7 +585,11 @@ def _checked(guard: Any, options: dict[str, Any], where: str) -> dict[str, Any]:
         raise ConfigurationError(
             where, got=str(error), allowed="changed in options that it has"
         ) from None
-    return {name: value for name, value in made.items() if name not in _FIXED}
+    return {
+        name: value
+        for name, value in made.items()
+        if name not in _FIXED and (whole or name in options)
+    }
 
 
 def _drain(guard: Any) -> Callable[[], bool]:

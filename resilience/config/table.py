@@ -1,0 +1,414 @@
+"""
+What a configuration may hold, in one table: each policy with its keys, and the values that are tables themselves.
+
+To make a new policy configurable is one line in `POLICIES`. Keys whose validator is of the usual sort (a duration, a
+count, a ratio, a flag, a name) are found in the class; the line names the others, or leaves them out: what can only be
+a function cannot come from a file.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, final
+
+import attrs
+
+from resilience import errors
+from resilience.config.kinds import (
+    BROKEN,
+    Choice,
+    Context,
+    Count,
+    Data,
+    Either,
+    Errors,
+    Fields,
+    Flag,
+    Kind,
+    Name,
+    Ratio,
+    Record,
+    Schema,
+    Seconds,
+    Variants,
+    kind_of,
+)
+from resilience.config.mistakes import Path
+from resilience.config.observing import Observed, ObservedTimeout
+from resilience.core.backoff import FullJitter
+from resilience.core.trips import ConsecutiveFailures, FailureRate, SlowRate, Trip
+from resilience.core.windows import CountWindow, TimeWindow
+from resilience.doors import Policy
+from resilience.policies.bulkhead import Bulkhead
+from resilience.policies.circuit_breaker import CircuitBreaker
+from resilience.policies.fallback import Fallback
+from resilience.policies.last_good import LastGood
+from resilience.policies.retry import Retry
+from resilience.policies.timeout import Timeout
+from resilience.validation import Allowed
+
+__all__ = [
+    "ACCEPTABLE",
+    "ERRORS", "MODES", "POLICIES", "REFERENCES", "PolicyType", "known_errors",
+]  # fmt: skip
+
+MODES = ("off", "observe", "enforce")
+MODE = Choice(MODES)
+ACCEPTABLE = (
+    "break-below-attempt",
+    "breaker-without-timeout",
+    "fallback-inside-breaker",
+    "fallback-inside-retry",
+    "fallback-never-used",
+    "nested-retries",
+    "never-slow",
+    "retries-do-not-fit",
+    "retry-inside-breaker",
+    "slow-to-close",
+    "threshold-below-attempts",
+)
+"""Codes of warnings that a pipeline may accept."""
+
+# ------------------------------------------------------------------------------------ exception classes
+
+_GROUPS: Mapping[str, tuple[type[Exception], ...]] = {
+    "network": (ConnectionError, TimeoutError),
+}
+
+
+def _exceptions_of(namespace: Mapping[str, object]) -> dict[str, tuple[type[Exception], ...]]:
+    return {
+        name: (kind,)
+        for name, kind in namespace.items()
+        if isinstance(kind, type)
+        and issubclass(kind, Exception)
+        and not issubclass(kind, Warning)
+        and name == kind.__name__
+    }
+
+
+ERRORS: Mapping[str, tuple[type[Exception], ...]] = (
+    _exceptions_of(vars(builtins))
+    | {
+        name: kinds
+        for name, kinds in _exceptions_of(vars(errors)).items()
+        if name in errors.__all__
+    }
+    | dict(_GROUPS)
+)
+"""Names that any file may use in ``on`` and ``ignore``."""
+
+
+def known_errors(
+    registered: Mapping[str, type[Exception] | tuple[type[Exception], ...]],
+) -> dict[str, tuple[type[Exception], ...]]:
+    """`ERRORS`, and those that the program registered."""
+    return dict(ERRORS) | {
+        name: kinds if isinstance(kinds, tuple) else (kinds,) for name, kinds in registered.items()
+    }
+
+
+# ---------------------------------------------------------------------------------- values that are tables
+
+
+def _fields(kind: type, **given: Kind | None) -> Fields:
+    """The keys of a class of options: by its validators, and *given*; None leaves one out."""
+    kinds: dict[str, Kind] = {}
+    required: list[str] = []
+    for field in attrs.fields(kind):
+        if not field.init:
+            continue
+        shape = field.validator.shape if isinstance(field.validator, Allowed) else None
+        found = given[field.name] if field.name in given else kind_of(shape)
+        if found is None:
+            continue
+        kinds[field.name] = found
+        if field.default is attrs.NOTHING:
+            required.append(field.name)
+    return Fields(kinds, tuple(required))
+
+
+@final
+@attrs.frozen
+class _Made:
+    """A plain value that becomes an object."""
+
+    kind: Kind
+    build: Callable[[Any], Any]
+
+    @property
+    def text(self) -> str:
+        return self.kind.text
+
+    @property
+    def breaches(self) -> Mapping[str, object]:
+        return self.kind.breaches
+
+    @property
+    def example(self) -> object:
+        return self.kind.example
+
+    def read(self, value: Any, path: Path, context: Context) -> Any:
+        read = self.kind.read(value, path, context)
+        return self.build(read) if isinstance(read, float) else read
+
+    def schema(self, errors: Mapping[str, object]) -> Schema:
+        return self.kind.schema(errors)
+
+
+@final
+@attrs.frozen
+class _Reference:
+    """A kind that may hold itself, or that is used in many places: JSON Schema has it once."""
+
+    name: str
+
+    @property
+    def text(self) -> str:
+        return REFERENCES[self.name].text
+
+    @property
+    def breaches(self) -> Mapping[str, object]:
+        return REFERENCES[self.name].breaches
+
+    @property
+    def example(self) -> object:
+        return REFERENCES[self.name].example
+
+    def read(self, value: Any, path: Path, context: Context) -> Any:
+        return REFERENCES[self.name].read(value, path, context)
+
+    def schema(self, errors: Mapping[str, object]) -> Schema:  # noqa: ARG002
+        return {"$ref": f"#/$defs/{self.name}"}
+
+
+_MOST_PARTS = 10
+_TRIP_EXAMPLE = {"type": "consecutive_failures", "n": 5}
+
+
+@final
+@attrs.frozen
+class _ListOf:
+    """An array, at least of two."""
+
+    kind: Kind
+
+    @property
+    def text(self) -> str:
+        return f"an array of 2 to {_MOST_PARTS}, each {self.kind.text}"
+
+    @property
+    def example(self) -> object:
+        return [dict(_TRIP_EXAMPLE), {"type": "failure_rate", "ratio": 0.5}]
+
+    @property
+    def breaches(self) -> Mapping[str, object]:
+        found: dict[str, object] = {
+            "number": 1, "table": {}, "empty": [], "one": [_TRIP_EXAMPLE],
+            "too many": [_TRIP_EXAMPLE] * (_MOST_PARTS + 1),
+        }  # fmt: skip
+        one = dict(_TRIP_EXAMPLE)
+        return found | {"number inside": [one, 1], "no type inside": [{"n": 1}, one]}
+
+    def read(self, value: Any, path: Path, context: Context) -> Any:
+        if not isinstance(value, list) or not 2 <= len(value) <= _MOST_PARTS:  # noqa: PLR2004 - two make a pair
+            context.mistakes.add(path, value, self.text)
+            return BROKEN
+        read = [self.kind.read(each, (*path, place), context) for place, each in enumerate(value)]
+        return BROKEN if any(each is BROKEN for each in read) else read
+
+    def schema(self, errors: Mapping[str, object]) -> Schema:
+        return {
+            "type": "array", "items": self.kind.schema(errors), "minItems": 2, "maxItems": _MOST_PARTS,
+        }  # fmt: skip
+
+
+_WINDOWS = Either(
+    _Made(Seconds(), TimeWindow),
+    Variants(
+        "window",
+        {
+            "time": Record("a time window", _fields(TimeWindow), TimeWindow, {"seconds": "30s"}),
+            "count": Record("a count window", _fields(CountWindow), CountWindow, {"calls": 100}),
+        },
+    ),
+)
+
+
+_WINDOW = _Reference("window")
+
+
+def _joined(sign: str) -> Callable[..., Any]:
+    def join(of: list[Trip]) -> Trip:
+        whole = of[0]
+        for part in of[1:]:
+            whole = whole | part if sign == "any" else whole & part
+        return whole
+
+    return join
+
+
+_PARTS = Fields({"of": _ListOf(_Reference("trip"))}, ("of",))
+_PAIR = {"of": [{"type": "consecutive_failures", "n": 5}, {"type": "failure_rate", "ratio": 0.5}]}
+_TOO_FEW = {"ratio": 0.5, "window": {"type": "count", "calls": 5}, "minimum_calls": 6}
+
+_TRIP = Variants(
+    "trip",
+    {
+        "consecutive_failures": Record(
+            "a number of failures in a row", _fields(ConsecutiveFailures), ConsecutiveFailures, {"n": 5}
+        ),
+        "failure_rate": Record(
+            "a share of failures", _fields(FailureRate, window=_WINDOW), FailureRate, {"ratio": 0.5},
+            {"more calls than the window holds": _TOO_FEW},
+        ),
+        "slow_rate": Record(
+            "a share of slow calls", _fields(SlowRate, window=_WINDOW), SlowRate, {"ratio": 0.5, "slower_than": "2s"},
+            {"more calls than the window holds": _TOO_FEW | {"slower_than": 1}},
+        ),
+        "any": Record("one of several", _PARTS, _joined("any"), _PAIR),
+        "all": Record("all of several", _PARTS, _joined("all"), _PAIR),
+    },
+)  # fmt: skip
+REFERENCES: dict[str, Kind] = {"trip": _TRIP, "window": _WINDOWS}
+
+
+def _tenacity(strategy: str) -> Callable[..., Any]:
+    def build(**options: Any) -> Any:
+        import tenacity.wait  # noqa: PLC0415 - not before somebody asks for it
+
+        return getattr(tenacity.wait, strategy)(**options)
+
+    return build
+
+
+_TIME, _SOME = Seconds(zero=True), Seconds()
+_WAIT = _Reference("wait")
+REFERENCES["wait"] = Variants(
+    "wait",
+    {
+        "full_jitter": Record(
+            "full jitter", _fields(FullJitter), FullJitter, {"initial": "100ms", "cap": "5s"}
+        ),
+        "fixed": Record(
+            "always the same",
+            Fields({"seconds": _TIME}, ("seconds",)),
+            lambda seconds: _tenacity("wait_fixed")(wait=seconds),
+            {"seconds": "1s"},
+        ),
+        "random": Record(
+            "anything between",
+            Fields({"min": _TIME, "max": _SOME}, ("max",)),
+            _tenacity("wait_random"),
+            {"min": 0, "max": "2s"},
+        ),
+        "exponential": Record(
+            "twice as long each time, without chance",
+            Fields({"multiplier": _SOME, "min": _TIME, "max": _SOME, "exp_base": Ratio(100.0)}, ()),
+            _tenacity("wait_exponential"),
+            {"multiplier": "500ms", "max": "10s"},
+        ),
+        "exponential_jitter": Record(
+            "twice as long each time, and a bit more",
+            Fields({"initial": _SOME, "max": _SOME, "exp_base": Ratio(100.0), "jitter": _TIME}, ()),
+            _tenacity("wait_exponential_jitter"),
+            {"initial": "500ms", "max": "10s", "jitter": "1s"},
+        ),
+        "incrementing": Record(
+            "longer by the same each time",
+            Fields({"start": _TIME, "increment": _TIME, "max": _SOME}, ()),
+            _tenacity("wait_incrementing"),
+            {"start": "1s", "increment": "1s", "max": "10s"},
+        ),
+    },
+)
+
+# ------------------------------------------------------------------------------------------------ policies
+
+Observing: TypeAlias = "Callable[[Policy], Policy] | str"
+
+
+@final
+@attrs.frozen
+class PolicyType:
+    """
+    One policy as a configuration knows it.
+
+    Attributes:
+        word: The value of ``type``.
+        cls: Its class.
+        fields: Its keys, without those that every policy has.
+        observe: Makes the one that only observes out of an enforcing one; or the sentence that says why there is none.
+        quietly: Options of the observing one, so that it does not wait.
+        doc: What it does, for the reference.
+    """
+
+    word: str
+    cls: Any
+    fields: Fields
+    observe: Observing
+    doc: str
+    quietly: Mapping[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def named(self) -> bool:
+        """Whether it has a name of its own, and so, state."""
+        return any(field.name == "name" for field in attrs.fields(self.cls))
+
+    def whole(self) -> Fields:
+        """Its keys, with ``type``, ``name`` and ``mode``."""
+        common: dict[str, Kind] = {"type": Choice((self.word,)), "name": Name(), "mode": MODE}
+        return Fields(common | dict(self.fields.kinds), self.fields.required)
+
+    def whole_schema(self, errors: Mapping[str, object]) -> Schema:
+        """The JSON Schema of a table with this ``type``."""
+        schema = self.whole().schema(errors)
+        if isinstance(self.observe, str):
+            schema["properties"]["mode"] = {"enum": ["off", "enforce"]}
+        return schema | {"required": ["type", *self.fields.required]}
+
+
+def _policy(
+    word: str, cls: Any, observe: Observing, doc: str, *, quietly: Mapping[str, Any] | None = None, **given: Kind | None
+) -> PolicyType:  # fmt: skip
+    return PolicyType(word, cls, _fields(cls, name=None, **given), observe, doc, quietly or {})
+
+
+_ON = Errors()
+_IGNORE = Errors(empty=True)
+
+POLICIES: Mapping[str, PolicyType] = {
+    entry.word: entry
+    for entry in (
+        _policy(
+            "timeout", Timeout, lambda policy: ObservedTimeout(policy.seconds),  # type: ignore[attr-defined]  # a Timeout
+            "ends a call, or an attempt, in time",
+        ),
+        _policy(
+            "retry", Retry, "whether another attempt succeeds is known only by making it",
+            "tries again what may succeed",
+            on=_ON, wait=_WAIT, retry_after=Flag(),
+        ),
+        _policy(
+            "circuit_breaker", CircuitBreaker, Observed,
+            "stops asking a dependency that keeps failing",
+            on=_ON, ignore=_IGNORE, trip=_Reference("trip"), break_duration=Either(Seconds(), _WAIT),
+        ),
+        _policy(
+            "bulkhead", Bulkhead, Observed, "lets so many calls run at once",
+            quietly={"queue": 0}, weight=Count(high=10**6),
+        ),
+        _policy(
+            "fallback", Fallback, "what it would answer with is what the caller would get",
+            "answers with a value where a call fails",
+            value=Data(), on=_ON,
+        ),
+        _policy(
+            "last_good", LastGood, "what it would answer with is what the caller would get",
+            "answers with the last good answer where a call fails",
+            on=_ON,
+        ),
+    )
+}  # fmt: skip
+"""Every policy that a configuration may hold. Its name, its mode and its type are keys of all of them."""
