@@ -59,16 +59,16 @@ class Shape:
     What a validator takes, as data, for those who read values from files and describe them to others.
 
     Attributes:
-        kind: ``seconds``, ``count``, ``ratio``, ``flag`` or ``name``.
+        kind: ``seconds``, ``count``, ``number``, ``ratio``, ``flag`` or ``name``.
         none: None is taken as well.
-        low, high: Of a count.
+        low, high: Of a count or a number.
         zero: Of seconds: 0 is taken.
     """
 
-    kind: Literal["seconds", "count", "ratio", "flag", "name"]
+    kind: Literal["seconds", "count", "number", "ratio", "flag", "name"]
     none: bool = False
-    low: int = 1
-    high: int = 10**9
+    low: float = 1
+    high: float = 10**9
     zero: bool = False
 
 
@@ -192,7 +192,8 @@ def number(low: float, high: float) -> Allowed:
 
     breaches = dict(_NOT_NUMBERS)
     breaches |= {"none": None, "below": low - 0.5, "above": high + 0.5, "infinite": math.inf}
-    return Allowed(f"a number from {low:g} to {high:g}", accepts, breaches)
+    shape = Shape("number", low=low, high=high)
+    return Allowed(f"a number from {low:g} to {high:g}", accepts, breaches, shape)
 
 
 def ratio() -> Allowed:

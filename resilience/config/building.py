@@ -39,7 +39,7 @@ def drawn(plan: Plan, mistakes: Mistakes) -> dict[str, Policy]:
             options["name"] = policy.name
         try:
             made = sketch(policy.type.cls, options, {})
-            if not policy.type.named:
+            if policy.type.cls is not CircuitBreaker:  # which warns of two of a name
                 made = policy.type.cls(**options)  # with the checks that concern several options
         except ConfigurationError as error:
             mistakes.refused(policy.path, error)

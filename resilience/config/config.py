@@ -18,7 +18,7 @@ from resilience.clock import PROCESS_CLOCK
 from resilience.config.building import Builder, drawn, worked_out
 from resilience.config.mistakes import InvalidConfigError, Mistake, Mistakes
 from resilience.config.modes import Modes, modes_of
-from resilience.config.reading import Merged, Plan, read, step_names
+from resilience.config.reading import Budget, Merged, Plan, read, step_names
 from resilience.config.sources import Layer, Source, environment_layer, layer_of, normal
 from resilience.config.table import known_errors
 from resilience.doors import Policy
@@ -58,6 +58,7 @@ def reading_of(
     mistakes: list[Mistake],
     *,
     refuse: bool = True,
+    budgets: Mapping[str, Budget] | None = None,
 ) -> Reading | None:
     """Read all of it; None if there were *mistakes*, to which they are appended; *refuse*: what cannot work is one."""
     layers: list[Layer] = []
@@ -75,7 +76,7 @@ def reading_of(
     whole = Merged()
     noted = Mistakes(whole.place)
     whole.lay(layers, noted)
-    plan = read(whole, known_errors(errors), noted)
+    plan = read(whole, known_errors(errors), noted, budgets)
     modes = modes_of(plan, environ, prefix, noted)
     sketches = drawn(plan, noted)
     pipelines = worked_out(plan, sketches, noted, refuse=refuse) if not noted.found else {}
@@ -107,7 +108,11 @@ def _resolver(data: Mapping[str, Any]) -> Callable[[list[str]], tuple[str | int,
         section = parts[0].lower()
         if section == "environment" and len(parts) == 1:
             return ("environment",)
-        if section not in {"breakers", "policies", "pipelines"} or len(parts) < 3 or not all(parts):  # noqa: PLR2004 - section, name, key
+        if (
+            section not in {"budgets", "breakers", "policies", "pipelines"}
+            or len(parts) < 3
+            or not all(parts)
+        ):  # noqa: PLR2004 - section, name, key
             return None
         tables = data.get(section)
         names = tables if isinstance(tables, dict) else {}
@@ -155,7 +160,9 @@ class Config:
         self._errors = dict(errors)
         self._builder = Builder(registry)
         self._lock = threading.RLock()
+        self._budgets: Mapping[str, Budget] = {}
         self._reading = self._read()
+        self._budgets = self._reading.plan.budgets
         self._build(self._reading)
 
     def __repr__(self) -> str:
@@ -227,7 +234,7 @@ class Config:
                 at = PROCESS_CLOCK.now()
                 hub.emit(ChangeRefused(policy="configuration", at=at, reason=str(error)))
                 raise
-            self._reading = reading
+            self._reading, self._budgets = reading, reading.plan.budgets
             if changed:
                 at = PROCESS_CLOCK.now()
                 hub.emit(OptionsChanged(policy="configuration", at=at, changed=changed))
@@ -239,7 +246,9 @@ class Config:
     def _read(self) -> Reading:
         environ = os.environ if self._environ is None else self._environ
         mistakes: list[Mistake] = []
-        reading = reading_of(self._sources, environ, self._prefix, self._errors, mistakes)
+        reading = reading_of(
+            self._sources, environ, self._prefix, self._errors, mistakes, budgets=self._budgets
+        )
         if reading is None:
             raise InvalidConfigError(mistakes)
         return reading

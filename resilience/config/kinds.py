@@ -22,7 +22,7 @@ from resilience.validation import Shape
 
 __all__ = [
     "BROKEN", "NAME_PATTERN", "Choice", "Context", "Count", "Data", "Either", "Errors", "Fields", "Flag", "Kind",
-    "Name", "Ratio", "Record", "Seconds", "Variants", "is_name", "kind_of",
+    "Name", "Named", "Number", "OneError", "Record", "Seconds", "Variants", "is_name", "kind_of",
 ]  # fmt: skip
 
 BROKEN: Any = object()
@@ -56,10 +56,12 @@ class Context:
     Attributes:
         mistakes: Where they go.
         errors: The exception classes that files may name.
+        named: Section -> name -> object, for what is used by name.
     """
 
     mistakes: Mistakes
     errors: Mapping[str, tuple[type[Exception], ...]]
+    named: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
 
 
 class Kind(Protocol):
@@ -205,38 +207,46 @@ class Count:
 
 @final
 @attrs.frozen
-class Ratio:
-    """A number in a range that begins above 0."""
+class Number:
+    """A number above *low*, or from it on with *least*, up to *high*."""
 
+    low: float = 0.0
     high: float = 1.0
+    least: bool = False
 
     @property
     def text(self) -> str:
-        return f"a number above 0 and at most {self.high:g}"
+        low = f"from {self.low:g} to" if self.least else f"above {self.low:g} and at most"
+        return f"a number {low} {self.high:g}"
 
     @property
     def example(self) -> object:
-        return 0.5
+        return self.low + (self.high - self.low) / 2
 
     @property
     def breaches(self) -> Mapping[str, object]:
-        return dict(_OTHER_TYPES) | {
+        found = dict(_OTHER_TYPES) | {
             "text": "50%",
-            "zero": 0,
-            "negative": -0.5,
+            "below": self.low - 0.5,
             "above": self.high * 50,
             "infinite": math.inf,
             "not a number": math.nan,
         }
+        return found if self.least else found | {"least": self.low}
 
     def read(self, value: Any, path: Path, context: Context) -> Any:
-        if _is_number(value) and 0 < value <= self.high:
+        if (
+            _is_number(value)
+            and self.low <= value <= self.high
+            and (self.least or value > self.low)
+        ):
             return float(value)
         context.mistakes.add(path, value, self.text)
         return BROKEN
 
     def schema(self, errors: Mapping[str, object]) -> Schema:  # noqa: ARG002
-        return {"type": "number", "exclusiveMinimum": 0, "maximum": self.high}
+        least = {"minimum" if self.least else "exclusiveMinimum": self.low}
+        return {"type": "number", "maximum": self.high} | least
 
 
 @final
@@ -394,6 +404,78 @@ class Errors:
         if not self.empty:
             many["minItems"] = 1
         return {"anyOf": [one, many]}
+
+
+@final
+@attrs.frozen
+class OneError:
+    """The name of one exception class."""
+
+    @property
+    def text(self) -> str:
+        return Errors().text.replace(
+            "a name, or an array of names, of exception classes", "the name of an exception class"
+        )
+
+    @property
+    def example(self) -> object:
+        return "ConnectionError"
+
+    @property
+    def breaches(self) -> Mapping[str, object]:
+        return {
+            "number": 1,
+            "array": ["OSError"],
+            "other name": "NoSuchError",
+            "table": {"name": "OSError"},
+        }
+
+    def read(self, value: Any, path: Path, context: Context) -> Any:
+        if isinstance(value, str):
+            found = Errors().read(value, path, context)
+            return found if found is BROKEN else found[0]
+        context.mistakes.add(path, value, self.text)
+        return BROKEN
+
+    def schema(self, errors: Mapping[str, object]) -> Schema:  # noqa: ARG002 - (as above)
+        return {"$ref": "#/$defs/error"}
+
+
+@final
+@attrs.frozen
+class Named:
+    """The name of something that has a table of its own."""
+
+    section: str
+
+    @property
+    def text(self) -> str:
+        return f"the name of a table under {self.section}"
+
+    @property
+    def example(self) -> object:
+        return "shared"
+
+    @property
+    def breaches(self) -> Mapping[str, object]:
+        return {
+            "number": 1,
+            "array": ["shared"],
+            "table": {"ratio": 0.2},
+            "space": "not a name",
+            "use of nobody": "nobody",
+        }
+
+    def read(self, value: Any, path: Path, context: Context) -> Any:
+        known = context.named.get(self.section, {})
+        if isinstance(value, str) and value in known:
+            return known[value]
+        hint = nearest(value, known) if isinstance(value, str) else None
+        context.mistakes.add(path, value, self.text, hint, shown(value, known))
+        return BROKEN
+
+    def schema(self, errors: Mapping[str, object]) -> Schema:
+        return Name().schema(errors)
 
 
 def _nearest_error(name: object, errors: Mapping[str, object]) -> str | None:
@@ -608,9 +690,11 @@ def kind_of(shape: Shape | None) -> Kind | None:
         case "seconds":
             return Seconds(shape.zero, shape.none)
         case "count":
-            return Count(shape.low, shape.high, shape.none)
+            return Count(int(shape.low), int(shape.high), shape.none)
+        case "number":
+            return Number(shape.low, shape.high, least=True)
         case "ratio":
-            return Ratio()
+            return Number()
         case "flag":
             return Flag()
         case _:

@@ -13,11 +13,12 @@ from typing import Any, TypeAlias, final
 
 import attrs
 
+from resilience.budgets import RetryBudget
 from resilience.config.kinds import BROKEN, Choice, Context, Fields, Kind, Name, is_name
 from resilience.config.mistakes import Mistakes, Path, nearest, shown, written
 from resilience.config.presets import BREAKER_PRESETS, PIPELINE_PRESETS
 from resilience.config.sources import Layer
-from resilience.config.table import ACCEPTABLE, MODE, POLICIES, PolicyType
+from resilience.config.table import ACCEPTABLE, BUDGET, MODE, POLICIES, PolicyType
 
 __all__ = [
     "Merged",
@@ -85,6 +86,10 @@ class PipelinePlan:
     path: Path
 
 
+Budget: TypeAlias = "tuple[dict[str, Any], RetryBudget]"
+"""Its table, and what was made of it."""
+
+
 @final
 @attrs.frozen
 class Plan:
@@ -93,6 +98,7 @@ class Plan:
     environment: str | None
     policies: Mapping[str, PolicyPlan]
     pipelines: Mapping[str, PipelinePlan]
+    budgets: Mapping[str, Budget] = attrs.field(factory=dict)
 
 
 # ---------------------------------------------------------------------------------------------------- merging
@@ -224,7 +230,7 @@ def step_names(steps: Sequence[Any]) -> list[str]:
 
 # ---------------------------------------------------------------------------------------------------- reading
 
-_TOP = ("environment", "breakers", "policies", "pipelines")
+_TOP = ("environment", "budgets", "breakers", "policies", "pipelines")
 _USE = Fields({"use": Name()}, ("use",))
 PIPELINE_KEYS: Mapping[str, Kind] = {
     "mode": MODE,
@@ -235,11 +241,16 @@ _MOST_STEPS = 50
 
 
 def read(
-    whole: Merged, errors: Mapping[str, tuple[type[Exception], ...]], mistakes: Mistakes
+    whole: Merged,
+    errors: Mapping[str, tuple[type[Exception], ...]],
+    mistakes: Mistakes,
+    before: Mapping[str, Budget] | None = None,
 ) -> Plan:
-    """The plan of a merged document; mistakes go where they are collected."""
-    context = Context(mistakes, errors)
+    """The plan of a merged document; mistakes are noted. Budgets that are as *before* are the same objects."""
     data = whole.data
+    budgets = _budgets(data, Context(mistakes, errors), before or {})
+    named = {"budgets": {name: budget for name, (_, budget) in budgets.items()}}
+    context = Context(mistakes, errors, named)
     for key in data:
         if key not in _TOP:
             mistakes.add(
@@ -259,7 +270,21 @@ def read(
         for name, table in _tables(data, "pipelines", mistakes)
         if (made := reader.pipeline(name, table)) is not None
     }
-    return Plan(environment, policies, pipelines)
+    return Plan(environment, policies, pipelines, budgets)
+
+
+def _budgets(
+    data: dict[str, Any], context: Context, before: Mapping[str, Budget]
+) -> dict[str, Budget]:
+    found: dict[str, Budget] = {}
+    for name, table in _tables(data, "budgets", context.mistakes):
+        if name in before and before[name][0] == table:
+            found[name] = before[name]
+            continue
+        made = BUDGET.read(table, ("budgets", name), context)
+        if made is not BROKEN:
+            found[name] = table, made
+    return found
 
 
 def _shared(data: dict[str, Any], context: Context) -> dict[str, PolicyPlan]:

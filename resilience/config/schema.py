@@ -14,6 +14,7 @@ from resilience.config.kinds import NAME_PATTERN, Choice, Fields, Kind, Name, Sc
 from resilience.config.presets import BREAKER_PRESETS, PIPELINE_PRESETS
 from resilience.config.table import (
     ACCEPTABLE,
+    BUDGET,
     MODE,
     POLICIES,
     REFERENCES,
@@ -46,6 +47,7 @@ def json_schema(
         "additionalProperties": False,
         "properties": {
             "environment": Name().schema(known),
+            "budgets": _by_name(BUDGET.schema(known)),
             "breakers": _by_name(_breaker(Fields(keys, required).schema(known), breaker.fields.required)),
             "policies": _by_name({"oneOf": [entry.whole_schema(known) for entry in shared.values()]}),
             "pipelines": _by_name({"$ref": "#/$defs/pipeline"}),

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, final
 import attrs
 
 from resilience import errors
+from resilience.budgets import RetryBudget
 from resilience.config.kinds import (
     BROKEN,
     Choice,
@@ -27,7 +28,9 @@ from resilience.config.kinds import (
     Flag,
     Kind,
     Name,
-    Ratio,
+    Named,
+    Number,
+    OneError,
     Record,
     Schema,
     Seconds,
@@ -41,21 +44,29 @@ from resilience.core.trips import ConsecutiveFailures, FailureRate, SlowRate, Tr
 from resilience.core.windows import CountWindow, TimeWindow
 from resilience.doors import Policy
 from resilience.policies.bulkhead import Bulkhead
+from resilience.policies.chaos import Chaos
 from resilience.policies.circuit_breaker import CircuitBreaker
 from resilience.policies.fallback import Fallback
 from resilience.policies.last_good import LastGood
+from resilience.policies.rate_limit import RateLimit
 from resilience.policies.retry import Retry
+from resilience.policies.single_flight import SingleFlight
 from resilience.policies.timeout import Timeout
 from resilience.validation import Allowed
 
 __all__ = [
     "ACCEPTABLE",
+    "BUDGET",
     "ERRORS", "MODES", "POLICIES", "REFERENCES", "PolicyType", "known_errors",
 ]  # fmt: skip
 
 MODES = ("off", "observe", "enforce")
 MODE = Choice(MODES)
 ACCEPTABLE = (
+    "chaos-outside",
+    "flight-inside-breaker",
+    "flight-without-timeout",
+    "wait-does-not-fit",
     "break-below-attempt",
     "breaker-without-timeout",
     "fallback-inside-breaker",
@@ -305,13 +316,19 @@ REFERENCES["wait"] = Variants(
         ),
         "exponential": Record(
             "twice as long each time, without chance",
-            Fields({"multiplier": _SOME, "min": _TIME, "max": _SOME, "exp_base": Ratio(100.0)}, ()),
+            Fields(
+                {"multiplier": _SOME, "min": _TIME, "max": _SOME, "exp_base": Number(high=100.0)},
+                (),
+            ),
             _tenacity("wait_exponential"),
             {"multiplier": "500ms", "max": "10s"},
         ),
         "exponential_jitter": Record(
             "twice as long each time, and a bit more",
-            Fields({"initial": _SOME, "max": _SOME, "exp_base": Ratio(100.0), "jitter": _TIME}, ()),
+            Fields(
+                {"initial": _SOME, "max": _SOME, "exp_base": Number(high=100.0), "jitter": _TIME},
+                (),
+            ),
             _tenacity("wait_exponential_jitter"),
             {"initial": "500ms", "max": "10s", "jitter": "1s"},
         ),
@@ -342,6 +359,7 @@ class PolicyType:
         observe: Makes the one that only observes out of an enforcing one; or the sentence that says why there is none.
         quietly: Options of the observing one, so that it does not wait.
         doc: What it does, for the reference.
+        least: Of an example, what it needs besides the required keys.
     """
 
     word: str
@@ -350,6 +368,7 @@ class PolicyType:
     observe: Observing
     doc: str
     quietly: Mapping[str, Any] = attrs.field(factory=dict)
+    least: Mapping[str, Any] = attrs.field(factory=dict)
 
     @property
     def named(self) -> bool:
@@ -370,13 +389,20 @@ class PolicyType:
 
 
 def _policy(
-    word: str, cls: Any, observe: Observing, doc: str, *, quietly: Mapping[str, Any] | None = None, **given: Kind | None
+    word: str, cls: Any, observe: Observing, doc: str, *, quietly: Mapping[str, Any] | None = None,
+    least: Mapping[str, Any] | None = None, **given: Kind | None
 ) -> PolicyType:  # fmt: skip
-    return PolicyType(word, cls, _fields(cls, name=None, **given), observe, doc, quietly or {})
+    fields = _fields(cls, name=None, **given)
+    return PolicyType(word, cls, fields, observe, doc, quietly or {}, least or {})
 
 
 _ON = Errors()
 _IGNORE = Errors(empty=True)
+
+BUDGET = Record(
+    "a table", _fields(RetryBudget, name=None, ttl=Seconds()), RetryBudget, {"ratio": 0.2}
+)
+"""A table under ``budgets``."""
 
 POLICIES: Mapping[str, PolicyType] = {
     entry.word: entry
@@ -388,7 +414,7 @@ POLICIES: Mapping[str, PolicyType] = {
         _policy(
             "retry", Retry, "whether another attempt succeeds is known only by making it",
             "tries again what may succeed",
-            on=_ON, wait=_WAIT, retry_after=Flag(),
+            on=_ON, wait=_WAIT, retry_after=Flag(), budget=Named("budgets"),
         ),
         _policy(
             "circuit_breaker", CircuitBreaker, Observed,
@@ -398,6 +424,20 @@ POLICIES: Mapping[str, PolicyType] = {
         _policy(
             "bulkhead", Bulkhead, Observed, "lets so many calls run at once",
             quietly={"queue": 0}, weight=Count(high=10**6),
+        ),
+        _policy(
+            "rate_limit", RateLimit, Observed, "lets so many calls begin in so much time",
+            quietly={"max_wait": 0.0}, rate=Number(high=1e9), weight=Count(high=10**6),
+        ),
+        _policy(
+            "single_flight", SingleFlight, "a call that shares an answer is not made",
+            "makes one call of several that ask for the same",
+        ),
+        _policy(
+            "chaos", Chaos, "what it does to calls is all it does",
+            "does to some calls what a dependency may do one day",
+            rate=Number(least=True), fault=OneError(), latency=Seconds(), result=Data(), enabled=Flag(),
+            least={"latency": "1ms"},
         ),
         _policy(
             "fallback", Fallback, "what it would answer with is what the caller would get",

@@ -70,7 +70,7 @@ def least(entry: PolicyType) -> dict[str, Any]:
     required = {
         key: copy.deepcopy(entry.fields.kinds[key].example) for key in entry.fields.required
     }
-    return of(entry.word, **required)
+    return of(entry.word, **required, **entry.least)
 
 
 def malformed() -> list[tuple[str, dict[str, Any], str]]:

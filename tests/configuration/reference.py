@@ -11,7 +11,18 @@ from typing import Any
 
 import attrs
 
-from resilience.config.kinds import Choice, Count, Either, Errors, Kind, Ratio, Seconds, Variants
+from resilience.config.kinds import (
+    Choice,
+    Count,
+    Either,
+    Errors,
+    Kind,
+    Named,
+    Number,
+    OneError,
+    Seconds,
+    Variants,
+)
 from resilience.config.table import POLICIES, REFERENCES
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "configuration.md"
@@ -54,8 +65,13 @@ def _text(kind: Kind) -> str:
             return "a duration" if kind.zero else "a duration > 0"
         case Count():
             return f"a whole number, {kind.low} to {kind.high:,}"
-        case Ratio():
-            return f"a number > 0, at most {kind.high:g}"
+        case Number():
+            low = f"from {kind.low:g} to" if kind.least else f"> {kind.low:g}, at most"
+            return f"a number {low} {kind.high:g}"
+        case Named():
+            return f"the name of a table under `{kind.section}`"
+        case OneError():
+            return "the [name of an exception class](#exception-classes)"
         case Errors():
             return "[names of exception classes](#exception-classes)"
         case Choice():
@@ -67,7 +83,7 @@ def _text(kind: Kind) -> str:
 def _default(default: Any) -> str:
     if hasattr(default, "factory"):
         default = default.factory()
-    if default is None or default == ():
+    if default is None or default == () or type(default).__name__ == "_Nothing":
         return ""
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"

@@ -122,7 +122,8 @@ def test_the_example_of_each_key_is_accepted(word, key):
     """
     example = POLICIES[word].fields.kinds[key].example
 
-    assert loaded(piped(least(POLICIES[word]) | {key: example})).pipeline("catalogue").policies
+    data = {"budgets": {"shared": {}}, **piped(least(POLICIES[word]) | {key: example})}
+    assert loaded(data).pipeline("catalogue").policies
 
 
 def test_every_required_option_can_be_written():
