@@ -108,11 +108,8 @@ def _resolver(data: Mapping[str, Any]) -> Callable[[list[str]], tuple[str | int,
         section = parts[0].lower()
         if section == "environment" and len(parts) == 1:
             return ("environment",)
-        if (
-            section not in {"budgets", "breakers", "policies", "pipelines"}
-            or len(parts) < 3
-            or not all(parts)
-        ):  # noqa: PLR2004 - section, name, key
+        known = section in {"budgets", "breakers", "policies", "pipelines"}
+        if not known or len(parts) < 3 or not all(parts):  # noqa: PLR2004 - section, name, key
             return None
         tables = data.get(section)
         names = tables if isinstance(tables, dict) else {}

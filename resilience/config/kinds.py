@@ -682,7 +682,7 @@ class Either:
         return {"anyOf": [self.plain.schema(errors), self.table.schema(errors)]}
 
 
-def kind_of(shape: Shape | None) -> Kind | None:
+def kind_of(shape: Shape | None) -> Kind | None:  # noqa: PLR0911 - one for each kind
     """The kind for a validator of the usual sort; None for the others."""
     if shape is None:
         return None
