@@ -287,7 +287,7 @@ class Name:
                 "space": "two words",
                 "line break": "a\n",
             }
-            | {"dash first": "-a", "letter of another script": "caf\u00e9"}
+            | {"dash first": "-a", "letter of another script": "\u00e9t\u00e9"}
         )
     )
 

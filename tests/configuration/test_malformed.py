@@ -153,7 +153,7 @@ break_duration = "30"
 prbes = 3
 
 [[pipelines.reads.policies]]
-type = "timeot"
+type = "timeout_"
 
 [[pipelines.reads.policies]]
 type = "retry"
