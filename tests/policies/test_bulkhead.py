@@ -104,6 +104,39 @@ async def test_so_many_wait_in_order_and_one_more_is_turned_away(backend, unit):
     )
 
 
+async def test_thousands_wait_in_order(backend):
+    """
+    Issue 5, K5: whoever joined first starts first, those who left in the middle forgotten.
+    """
+    number = 2000
+    joined, started = [], []
+
+    def weight(call):
+        joined.append(call.args[0])
+        return 1
+
+    async def work(who):
+        started.append(who)
+
+    bulkhead = Bulkhead(1, queue=number, weight=weight)
+    async with anyio.create_task_group() as group:
+        with bulkhead.admit():
+            for who in range(number // 4):
+                group.start_soon(bulkhead, work, who)
+            async with anyio.create_task_group() as leaving:
+                for who in range(number // 4, number // 2):
+                    leaving.start_soon(bulkhead, work, who)
+                for who in range(number // 2, number):
+                    group.start_soon(bulkhead, work, who)
+                while bulkhead.waiting < number:
+                    await anyio.lowlevel.checkpoint()
+                leaving.cancel_scope.cancel()
+            assert number - number // 4 == bulkhead.waiting
+    gone = set(range(number // 4, number // 2))
+    assert [who for who in joined if who not in gone] == started
+    assert 0 == bulkhead.in_flight
+
+
 async def test_a_limit_of_none_turns_everyone_away(backend):
     """
     BH-007: max 0 always rejects, with a queue as well.
