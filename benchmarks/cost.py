@@ -28,6 +28,7 @@ from resilience import (
     RateLimit,
     RetryBudget,
     SlowRate,
+    Throttle,
     Timeout,
 )
 from resilience.events import CallRejected, CircuitStateChanged, RetryScheduled
@@ -185,6 +186,7 @@ async def _gates(field: Field) -> dict[str, Contender]:
         "RateLimit, a weight by function": RateLimit(1e9, weight=lambda call: 1).wrap(
             floors.callee
         ),
+        "Throttle, nobody is turned away": Throttle().wrap(floors.callee),
         "anyio.CapacityLimiter": _limited(anyio.CapacityLimiter(10)),
         "anyio.Semaphore": _limited(anyio.Semaphore(10)),
         "asyncio.Semaphore": _limited(asyncio.Semaphore(10)),
@@ -318,7 +320,7 @@ GROUPS = (
     Group("compositions", "Compositions of ours", _compositions),
     Group(
         "gates",
-        "Bulkhead and rate limit alone, the call succeeds at once",
+        "Bulkhead, rate limit and throttle alone, the call succeeds at once",
         _gates,
         ours="Bulkhead, a place is free",
         notes=("A rejection is caught; its floor is an error that is raised and caught.",),

@@ -36,6 +36,7 @@ from resilience.policies.last_good import LastGood, LastGoodSnapshot
 from resilience.policies.rate_limit import RateLimit, RateLimitSnapshot
 from resilience.policies.retry import Retry
 from resilience.policies.single_flight import SingleFlight, SingleFlightSnapshot
+from resilience.policies.throttle import Throttle, ThrottleSnapshot
 from resilience.policies.timeout import Timeout
 
 __all__ = [
@@ -82,6 +83,8 @@ __all__ = [
     "SingleFlightSnapshot",
     "SlowRate",
     "Success",
+    "Throttle",
+    "ThrottleSnapshot",
     "ThrottledError",
     "TimeWindow",
     "Timeout",

@@ -22,6 +22,7 @@ from resilience.policies.last_good import LastGood
 from resilience.policies.rate_limit import RateLimit
 from resilience.policies.retry import Retry
 from resilience.policies.single_flight import SingleFlight
+from resilience.policies.throttle import Throttle
 from resilience.policies.timeout import Timeout
 from resilience.strategies import named_exceptions
 from resilience.verdicts import is_types
@@ -318,6 +319,7 @@ _SHARED: tuple[tuple[type[Policy[Any]], str], ...] = (
     (CircuitBreaker, "same-breaker"),
     (Bulkhead, "same-bulkhead"),
     (RateLimit, "same-rate-limit"),
+    (Throttle, "same-throttle"),
     (LastGood, "same-last-good"),
     (SingleFlight, "same-flight"),
 )

@@ -156,7 +156,7 @@ def drawn(
         shaded: Spans in which something was wrong, behind everything.
     """
     body: list[str] = []
-    y = float(_TOP if legend else _TOP - 22)
+    y = float(_TOP if legend else _TOP - 14)
     for panel in panels:
         y += 18
         body.append(

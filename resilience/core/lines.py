@@ -42,14 +42,15 @@ class Waiting(Protocol):
         weight: How much it asks for, >= 1.
         handed: Not empty: what it waits for is its own.
         refused: It was sent away: what it waits for cannot come in time any more.
+
+    ``wake()`` has it look at *handed* and *refused*; from any thread. False: it never will, its loop is gone.
     """
 
     weight: int
     handed: list[None]
     refused: bool
 
-    def wake(self) -> bool:
-        """Have it look at *handed* and *refused*; from any thread. False: it never will, its loop is gone."""
+    def wake(self) -> bool: ...
 
 
 class Line:

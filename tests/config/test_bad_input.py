@@ -37,6 +37,7 @@ from resilience import (
     RetryBudget,
     SingleFlight,
     SlowRate,
+    Throttle,
     Timeout,
     TimeWindow,
 )
@@ -50,6 +51,7 @@ VALID: dict[type, Callable[[], dict[str, Any]]] = {
     Timeout: lambda: {"seconds": 1},
     Bulkhead: lambda: {"limit": 1},
     RateLimit: lambda: {"rate": 1},
+    Throttle: dict,
     Retry: lambda: {"on": OSError},
     CircuitBreaker: lambda: {"name": f"refused-{next(_names)}", "on": OSError},
     ConsecutiveFailures: dict,

@@ -31,6 +31,7 @@ from resilience import (
     Retry,
     SingleFlight,
     SlowRate,
+    Throttle,
     Timeout,
     checks,
 )
@@ -55,6 +56,7 @@ FLIGHT = SingleFlight()
 CHAOS = Chaos(0.1, fault=OSError)
 PLACES = Bulkhead(2)
 RATE = RateLimit(2)
+SHARE = Throttle()
 
 
 async def _replica(_: object, __: object) -> None:
@@ -111,6 +113,7 @@ FOUND: list[Any] = [
     # one gate twice
     pytest.param("same-bulkhead", (PLACES, Timeout(2), PLACES), id="places"),
     pytest.param("same-rate-limit", (RATE, retry(), RATE), id="a rate"),
+    pytest.param("same-throttle", (SHARE, retry(), SHARE), id="a share"),
     # a wait that the deadline ends
     pytest.param("wait-does-not-fit", (Timeout(2), Bulkhead(1, queue=1, max_wait=2)), id="queue"),
     pytest.param("wait-does-not-fit", (Timeout(2), retry(), RateLimit(1, max_wait=3)), id="turn"),
@@ -247,6 +250,7 @@ FINE: list[Any] = [
     ),
     pytest.param("same-bulkhead", (Bulkhead(2), Bulkhead(2)), id="two bulkheads"),
     pytest.param("same-rate-limit", (RateLimit(2), RateLimit(2, per=60)), id="two rates"),
+    pytest.param("same-throttle", (Throttle(), Throttle()), id="two throttles"),
     pytest.param("wait-does-not-fit", (Timeout(3), Bulkhead(1, queue=1, max_wait=2)), id="it fits"),
     pytest.param("wait-does-not-fit", (Timeout(2), Bulkhead(1, queue=1)), id="no limit of its own"),
     pytest.param("wait-does-not-fit", (Timeout(2), Bulkhead(1, max_wait=3)), id="no queue"),
@@ -276,7 +280,7 @@ def test_every_finding_is_tried_both_ways():
              "same-last-good", "fallback-inside-breaker", "fallback-inside-retry",
              "fallback-never-used", "same-flight", "flight-without-timeout",
              "flight-inside-breaker", "chaos-outside", "same-bulkhead", "same-rate-limit",
-             "wait-does-not-fit"}  # fmt: skip
+             "wait-does-not-fit", "same-throttle"}  # fmt: skip
 
     assert codes == {case.values[0] for case in FOUND}
     assert codes == {case.values[0] for case in FINE}

@@ -19,12 +19,12 @@ from pathlib import Path
 import attrs
 
 from resilience import budgets
-from resilience.core import buckets, budget, circuit, generations, lines, trips, windows
+from resilience.core import buckets, budget, circuit, generations, lines, load, trips, windows
 from resilience.core.buckets import Bucket
 from resilience.core.budget import Ledger, Slot
 from resilience.core.generations import Closed, HalfOpen, Totals
 from resilience.core.lines import Line, Places
-from resilience.policies import bulkhead, circuit_breaker, rate_limit
+from resilience.policies import bulkhead, circuit_breaker, rate_limit, throttle
 
 __all__ = ["DOCUMENTED", "MODULES", "Line", "controls", "hidden_calls", "lines_of"]
 
@@ -33,6 +33,7 @@ MODULES: tuple[types.ModuleType, ...] = (
     circuit,
     generations,
     lines,
+    load,
     trips,
     windows,
     bulkhead,
@@ -40,6 +41,7 @@ MODULES: tuple[types.ModuleType, ...] = (
     budget,
     budgets,
     rate_limit,
+    throttle,
 )
 
 # What `core.circuit`, `core.lines` and the policies over them promise to add to in a straight line.

@@ -42,6 +42,8 @@ from resilience import (
     SingleFlight,
     SlowRate,
     Success,
+    Throttle,
+    ThrottleSnapshot,
     Timeout,
     TimeoutExceededError,
     TimeWindow,
@@ -125,6 +127,8 @@ bulkhead = Bulkhead(10, queue=20, max_wait=timedelta(seconds=5), name="db")
 Bulkhead(10, max_wait=None, weight=lambda call: call.attempt, clock=lambda: 0.0)
 limit = RateLimit(10, per=timedelta(minutes=1), burst=2, max_wait=1, weight=3)
 RateLimit(0.5, max_wait=timedelta(seconds=2), weight=lambda call: call.attempt)
+throttle = Throttle(2.0, ignore=KeyError, window=timedelta(minutes=2), priority=3)
+Throttle(on=(OSError, ValueError), priority=lambda call: call.attempt, rng=None)
 timeout = Timeout(2)
 Timeout(timedelta(seconds=2))
 Timeout(lambda call: call.remaining() / 2)
@@ -356,6 +360,8 @@ async def gates() -> None:
     limit.drain()
     assert_type(limit.snapshot(), RateLimitSnapshot)
     assert_type((limit.available, limit.retry_after, limit.waiting), tuple[float, float, int])
+    assert_type(throttle.snapshot(), ThrottleSnapshot)
+    assert_type(await throttle(lookup, "1"), Item)
     assert_type(await Pipeline(timeout, limit, bulkhead)(lookup, "1"), Item)
 
 
