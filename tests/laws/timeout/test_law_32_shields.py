@@ -557,6 +557,27 @@ async def test_a_cancelled_scope_that_does_not_reach_the_call_changes_nothing(
     await anyio.sleep(unit / 10)
 
 
+async def test_a_cancelled_scope_inside_keeps_no_deadline_off(backend, unit):
+    """
+    The callee's own scope and the deadline both wait for the shield: the deadline is around, and has the last word.
+    """
+
+    async def callee():
+        with anyio.CancelScope() as inner:
+            with shield():
+                inner.cancel()
+                await anyio.sleep(2 * unit)
+            await anyio.sleep(50 * unit)
+        await anyio.sleep(50 * unit)
+
+    error, took = await timed(Timeout(unit)(callee))
+
+    assert isinstance(error, TimeoutExceededError)
+    assert about(2 * unit, backend) == took
+    assert 0 == pending_cancellations()
+    await anyio.sleep(unit / 10)
+
+
 async def cleanup_then_hang(unit):
     await with_block(unit)
     await anyio.sleep_forever()
