@@ -28,8 +28,9 @@ class Wheel:
     """
     The calls in flight under one deadline length on one loop, oldest first: call -> (until, task).
 
-    Who finds its call gone was cut off. ``now`` is the loop's clock, read without its method where that is plain
-    `time.monotonic`; or always *instant*, if the calls share not a length but a deadline.
+    Who finds its call gone was cut off. Without a task it is due, and waits for a shield. ``now`` is the
+    loop's clock, read without its method where that is plain `time.monotonic`; or always *instant*, if the calls share
+    not a length but a deadline.
     """
 
     __slots__ = ("__weakref__", "entries", "loop", "now", "timer")
@@ -40,7 +41,7 @@ class Wheel:
         self.now: Callable[[], float] = time.monotonic if plain else loop.time
         if instant is not None:
             self.now = lambda: instant
-        self.entries: dict[Call, tuple[float, asyncio.Task[Any]]] = {}
+        self.entries: dict[Call, tuple[float, asyncio.Task[Any] | None]] = {}
         self.timer: asyncio.TimerHandle | None = None
 
     def arm(self, until: float) -> None:
@@ -55,16 +56,18 @@ class Wheel:
             if until > due:
                 self.arm(until)
                 break
-            expired.append((call, task))
+            if task is not None:
+                expired.append((call, task))
         for call, task in expired:
-            cancel = functools.partial(self._cancel, call)
-            if not when_unshielded(task, call, entries, self.loop, cancel):
+            cancel = functools.partial(self._cancel, call, task)
+            if when_unshielded(task, call, entries, self.loop, cancel):
+                entries[call] = due, None
+            else:
                 cancel()
 
-    def _cancel(self, call: Call) -> None:
-        entry = self.entries.pop(call, None)
-        if entry is not None:
-            entry[1].cancel()
+    def _cancel(self, call: Call, task: asyncio.Task[Any]) -> None:
+        if self.entries.pop(call, None) is not None:
+            task.cancel()
 
 
 def _no_wheel() -> None:

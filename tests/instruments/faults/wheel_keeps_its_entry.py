@@ -11,10 +11,13 @@ EDITS = (
     Edit(
         "policies.timeout:cut_off",
         (
-            "            if entries.pop(call, None) is None:\n"
-            "                _uncancel(task, cancelling)\n"
-            "            raise"
+            "            call.until = outer\n            if (\n"
+            "                entries.pop(call, None) is not None\n"
         ),
-        "            raise",
+        (
+            "            call.until = outer\n            if (\n"
+            "                not isinstance(error, CancelledError)\n"
+            "                or entries.pop(call, None) is not None\n"
+        ),
     ),
 )

@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from resilience import Pipeline, Timeout, TimeoutExceededError
+from resilience.policies import _wheel
 from resilience.testing import Script, Wait
 from tests.composition.support import about, breaker, pending_cancellations, timed
 
@@ -457,6 +458,39 @@ async def test_a_shielded_call_keeps_no_other_waiting(backend, unit):
     assert about(unit, backend) == took["open"]
     assert about(unit, backend) == took["later"]
     assert about(2 * unit, backend) == took["shielded"]
+
+
+async def test_a_shielded_call_is_looked_at_again_only_when_it_moves(backend, unit, monkeypatch):
+    """
+    However many deadlines of others pass meanwhile: a long shield must not cost more with each of them (law 32).
+    """
+    if backend == "trio":
+        pytest.skip("asyncio's own")
+    looked = []
+    look = _wheel.when_unshielded
+    monkeypatch.setattr(
+        _wheel, "when_unshielded", lambda *about: looked.append(about[0]) or look(*about)
+    )
+    policy = Timeout(unit / 10)
+    tasks = []
+
+    async def shielded():
+        tasks.append(asyncio.current_task())
+        with shield():
+            await anyio.sleep(2 * unit)
+        await anyio.sleep(50 * unit)
+
+    async def others():
+        for _ in range(8):
+            with pytest.raises(TimeoutExceededError):
+                await policy(anyio.sleep_forever)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(timed, policy(shielded))
+        group.start_soon(others)
+
+    assert 1 == looked.count(*tasks)
+    assert 9 == len(looked)
 
 
 async def test_a_deadline_inside_the_shield_is_on_time(backend, unit):
