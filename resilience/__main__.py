@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from resilience.config import commands as config
 from resilience.demo import command as demo
+from resilience.top import command as top
 
 __all__ = ["main"]
 
@@ -21,6 +22,7 @@ _COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...
     ("demo", "watch a real service fail, bare and guarded", demo.configure),
     ("explain", "say the worst that a pipeline of yours can do", config.configure_explain),
     ("schema", "print the JSON Schema of configuration files", config.configure_schema),
+    ("top", "show the circuit breakers of a running service", top.configure),
 )
 
 

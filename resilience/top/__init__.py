@@ -1,0 +1,3 @@
+"""
+The terminal's view of a running service: ``python -m resilience top URL``.
+"""
