@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["Retrying"]
 
 _REFUSED = "result refused"
+# A name of the module is read in one step, and every call reads it.
+_UNTIMED = math.nan
 # Ends that a note explains even where the first attempt was the only one.
 _TOLD = frozenset({"budget", "deadline", "rejected", "retry_after", "stop"})
 # Ends after which more attempts might have helped.
@@ -161,7 +163,7 @@ class Retrying:
 
     async def run(self, call: Call) -> Any:
         """The step: the first attempt here, all others in `_persist`."""
-        started = self._clock.now() if self._timed else math.nan
+        started = self._clock.now() if self._timed else _UNTIMED
         failure: Exception | None = None
         result: Any = None
         try:

@@ -219,20 +219,21 @@ async def test_a_callers_deadline_cuts_the_request_off(backend, unit):
     A timeout in a header bounds the request and what it calls; over, it is answered 504, and shed places come back.
     """
     left = []
+    patience = max(unit, 0.5)  # in real time, enough for a slow machine to begin in
 
     async def slow(scope, receive, send):
         left.append(remaining())
-        await anyio.sleep(3 * unit)
+        await anyio.sleep(3 * patience)
         await fine(scope, receive, send)
 
     gate = Bulkhead(1)
     app = ResilienceMiddleware(slow, timeout_header="Grpc-Timeout", shed=gate, exempt=["/exempt"])
     for path in ("/", "/exempt"):
-        headers = [("grpc-timeout", f"{round(unit * 1000)}m")]
+        headers = [("grpc-timeout", f"{round(patience * 1000)}m")]
         reply = await ask(app, "GET", path, headers=headers)
         assert (504, "timeout") == (reply.status, reply.json["error"])
     assert 0 == gate.snapshot().in_flight
-    assert all(0.5 * unit < each <= unit for each in left)
+    assert all(0 < each <= patience for each in left)
     reply = await ask(app, "GET", "/", headers=[("grpc-timeout", "0m")])
     assert (504, "deadline", 2) == (reply.status, reply.json["error"], len(left))
     assert 200 == (await ask(app, "GET", "/")).status

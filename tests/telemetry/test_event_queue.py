@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 
 import anyio
 import pytest
@@ -93,6 +94,26 @@ async def test_a_cancelled_consumer_loses_nothing(backend):
             await anext(queue)
         assert 1 == len(queue)
         assert 1 == (await anext(queue)).attempts
+
+
+async def test_an_event_that_comes_between_two_looks_is_not_slept_through(backend):
+    """
+    Published after the consumer found nothing and before it could be woken: it looks again before it sleeps.
+    """
+
+    class Late(deque):
+        """Another thread publishes just after the first look."""
+
+        def popleft(self):
+            if not self:
+                self.append(event(1))
+                raise IndexError
+            return super().popleft()
+
+    async with EventQueue(everywhere=False) as queue:
+        queue._items = Late()
+        with anyio.fail_after(30):
+            assert 1 == (await anext(queue)).attempts
 
 
 async def test_several_consumers_share_the_events(backend):

@@ -11,8 +11,15 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from resilience import CircuitBreaker, CircuitOpenError, ConfigurationError, Pipeline, Timeout
-from resilience.events import RetryScheduled
+from resilience import (
+    CircuitBreaker,
+    CircuitOpenError,
+    ConfigurationError,
+    Pipeline,
+    SlowRate,
+    Timeout,
+)
+from resilience.events import CircuitTripped, RetryScheduled
 from resilience.telemetry.opentelemetry import OpenTelemetryListener, install
 from resilience.testing import Hang, Script
 
@@ -104,17 +111,28 @@ def test_rates_are_read_when_they_are_collected(metrics):
     Rates of the breakers given, without any event; after ``remove()`` none is reported.
     """
     provider, reader = metrics
-    gate = CircuitBreaker("rates", on=OSError)
+    gate = CircuitBreaker("rates", on=OSError, trip=SlowRate(0.5, 60))
     CircuitBreaker("another", on=OSError)
+    mine = key(circuit_breaker__name="rates")
     with install(provider, breakers=[gate], per_call=False):
         gate.admit().success()
         gate.admit().failure()
-        _, rates = read(reader)["resilience.circuit_breaker.failure_rate"]
-        assert {key(circuit_breaker__name="rates"): 0.5} == rates
-        assert {key(circuit_breaker__name="rates"): 0.0} == read(reader)[
-            "resilience.circuit_breaker.slow_call_rate"
-        ][1] or "resilience.circuit_breaker.slow_call_rate" not in read(reader)
+        found = read(reader)
+        assert {mine: 0.5} == found["resilience.circuit_breaker.failure_rate"][1]
+        assert {mine: 0.0} == found["resilience.circuit_breaker.slow_call_rate"][1]
+        gate.observe()
     assert "resilience.circuit_breaker.failure_rate" not in read(reader)
+
+
+def test_events_to_come_are_counted(metrics):
+    """
+    A class of events that has no instrument of its own is counted by its name.
+    """
+    provider, reader = metrics
+    with install(provider) as installed:
+        installed.listener(CircuitTripped(policy="g", at=0.0, calls=1, failures=1, slow=0))
+        _, points = read(reader)["resilience.events"]
+    assert {frozenset({("event.name", "circuit_tripped")}): 1} == points
 
 
 @pytest.mark.parametrize("spans", [True, False])

@@ -102,10 +102,14 @@ def test_a_closed_breaker_reports_rates_without_a_single_event():
         fresh = read(registry)
         gate.admit().success()
         gate.admit().failure()
+        gate.observe()
+        for _ in range(10):
+            gate.admit().failure()
         used = read(registry)
     assert ("circuit_breaker_failure_rate", "rates") not in fresh
-    assert 0.5 == used["circuit_breaker_failure_rate", "rates"]
-    assert 2 == used["circuit_breaker_buffered_calls", "rates"]
+    assert 1.0 == used["circuit_breaker_failure_rate", "rates"]
+    assert 10 == used["circuit_breaker_buffered_calls", "rates"]
+    assert 1 == used["events_total", "circuit_tripped", ""]
 
 
 def test_removed_it_leaves_nothing_and_can_come_back():
@@ -165,7 +169,7 @@ def test_two_breakers_of_one_name_are_one_series():
     with pytest.warns(UserWarning, match="two live circuit breakers"):
         other = CircuitBreaker("twin", on=OSError)
     one.admit().failure()
-    with install(registry, breakers=lambda: [other, one]):
+    with install(registry, breakers=lambda: [other, one, other]):
         found = read(registry)
     assert 1 == found["circuit_breaker_state", "twin", "open"]
     assert 1 == sum(v for key, v in found.items() if key[:2] == ("circuit_breaker_state", "twin"))

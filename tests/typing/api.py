@@ -51,10 +51,25 @@ from resilience import (
     remaining,
 )
 from resilience.deadlines import Deadline, from_timeout_header, to_timeout_header
+from resilience.events import CallFinished, Event, Subscription, listen
 from resilience.integrations.aiohttp import GuardMiddleware
+from resilience.integrations.asgi import Answer, OperationsApp, ResilienceMiddleware, answer_of
+from resilience.integrations.asgi.types import App, Receive, Scope, Send
 from resilience.integrations.httpx import GuardedTransport, HttpOptions
 from resilience.integrations.httpx2 import GuardedTransport as GuardedTransport2
 from resilience.registry import Registry
+from resilience.telemetry import (
+    Alerts,
+    EventLog,
+    EventQueue,
+    Installation,
+    LowSuccess,
+    opentelemetry,
+    prometheus,
+    structlog,
+)
+from resilience.telemetry import logging as telemetry_logging
+from resilience.telemetry.alerts import Tally
 
 
 class Item:
@@ -393,6 +408,35 @@ async def http() -> None:
     assert_type(await client2.get("https://example.org"), httpx2.Response)
     async with aiohttp.ClientSession(middlewares=[GuardMiddleware(options=options)]) as session:
         assert_type((await session.get("https://example.org")).status, int)
+
+
+async def insight(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    """Listening, what telemetry installs, and what stands in an ASGI service."""
+    with listen(lambda event: None) as subscription:
+        assert_type(subscription, Subscription)
+    for installed in (
+        opentelemetry.install(breakers=Registry()),
+        prometheus.install(),
+        structlog.install(),
+        telemetry_logging.install("resilience", levels={CallFinished: None}),
+    ):
+        assert_type(installed, Installation)
+        installed.remove()
+    async with EventQueue(limit=10, drop="newest") as events:
+        async for event in events:
+            assert_type(event, Event)
+    for entry in EventLog():
+        assert_type(entry.event, Event)
+
+    def own(event: Event, tally: Tally, now: float) -> str | None:
+        return None if tally.answered(now) else event.policy
+
+    subscription = listen(Alerts(lambda alert: alert.subject, rules=[own, LowSuccess()]))
+    middleware: App = ResilienceMiddleware(app, shed=Timeout(2), exempt=lambda scope: True)
+    operations: App = OperationsApp(Registry(), guard=lambda scope: scope["path"] == "/")
+    await middleware(scope, receive, send)
+    await operations(scope, receive, send)
+    assert_type(answer_of(OSError()), Answer | None)
 
 
 # A helper of a user's that keeps the types of what it guards.

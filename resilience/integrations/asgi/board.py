@@ -116,19 +116,19 @@ class Board:
         heard: tuple[Listener, ...] = (self, self.log)
         self._subscriptions = [listen(limited(each, breakers)) for each in heard]
 
-    def __call__(self, event: Event, /) -> None:
+    def __call__(self, event: Any, /) -> None:
         if isinstance(event, CircuitStateChanged):
             with self._lock:
                 self._moved[event.policy] = event
                 self._moved.move_to_end(event.policy)
                 if len(self._moved) > _MOVED:
                     self._moved.popitem(last=False)
-        elif isinstance(event, CallFinished):
-            name = self._name(event.pipeline or event.policy)
-            minute = self._minutes.get(name)
-            if minute is None:
-                minute = self._minutes.setdefault(name, _Minute())
-            minute.add(event, PROCESS_CLOCK.now())
+            return
+        name = self._name(event.pipeline or event.policy)
+        minute = self._minutes.get(name)
+        if minute is None:
+            minute = self._minutes.setdefault(name, _Minute())
+        minute.add(event, PROCESS_CLOCK.now())
 
     def close(self) -> None:
         """Listen no longer."""
