@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,11 +26,14 @@ from resilience import (
     Call,
     CircuitState,
     FailureRate,
+    Hedge,
+    Quantile,
     RateLimit,
     RetryBudget,
     SlowRate,
     Throttle,
     Timeout,
+    deadline,
 )
 from resilience.events import CallRejected, CircuitStateChanged, RetryScheduled
 
@@ -78,6 +82,36 @@ def _retries(field: Field) -> dict[str, Contender]:
     with_budget = attrs.evolve(retrying(Settings()), budget=RetryBudget())
     made["resilience, with a budget"] = with_budget.wrap(floors.callee)
     return _units() | made
+
+
+def _hedges(field: Field) -> dict[str, Contender]:
+    def made(after: Any, **options: Any) -> Contender:
+        return pipeline(Hedge(after, idempotent=True, **options)).wrap(floors.callee)
+
+    return _units() | {
+        "resilience, a fixed delay": made(5.0),
+        "resilience, only on failure": made(math.inf),
+        "resilience, a quantile": made(Quantile()),
+        "resilience, a fixed delay and a budget": made(5.0, budget=RetryBudget()),
+    }
+
+
+def _blocks(field: Field) -> dict[str, Contender]:
+    guarded = _three().wrap(floors.callee)
+
+    async def in_a_block(value: int) -> int:
+        with deadline(5.0):
+            return await guarded(value)  # type: ignore[no-any-return]
+
+    async def opened(value: int) -> int:
+        with deadline(5.0):
+            return await floors.callee(value)
+
+    return _units() | {
+        "three layers, no block open anywhere": guarded,
+        "three layers in a block of their own": in_a_block,
+        "a block around the bare call": opened,
+    }
 
 
 def _timeouts(field: Field) -> dict[str, Contender]:
@@ -306,6 +340,8 @@ GROUPS = (
         ours=f"{_OURS}, {_KINDS['time']}",
     ),
     Group("retry", "Retry alone, the call succeeds at once", _retries, ours=_OURS),
+    Group("hedge", "Hedge alone, the call succeeds at once", _hedges),
+    Group("deadline", "Deadlines, the call succeeds at once", _blocks),
     Group("timeout", "Timeout alone, the call succeeds at once", _timeouts, ours=_OURS),
     Group(
         "layers",

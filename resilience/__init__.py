@@ -9,6 +9,7 @@ from resilience.call import Call
 from resilience.checks import Explanation, Finding
 from resilience.core.backoff import FullJitter
 from resilience.core.generations import CircuitState
+from resilience.core.latency import Quantile
 from resilience.core.trips import ConsecutiveFailures, FailureRate, SlowRate
 from resilience.core.windows import CountWindow, TimeWindow
 from resilience.deadlines import deadline, remaining
@@ -32,6 +33,7 @@ from resilience.policies.bulkhead import Bulkhead, BulkheadSnapshot, Place
 from resilience.policies.chaos import Chaos, ChaosSnapshot
 from resilience.policies.circuit_breaker import CircuitBreaker, CircuitSnapshot, Isolation, Permit
 from resilience.policies.fallback import Fallback
+from resilience.policies.hedge import Hedge
 from resilience.policies.last_good import LastGood, LastGoodSnapshot
 from resilience.policies.rate_limit import RateLimit, RateLimitSnapshot
 from resilience.policies.retry import Retry
@@ -62,6 +64,7 @@ __all__ = [
     "Fallback",
     "Finding",
     "FullJitter",
+    "Hedge",
     "Isolation",
     "LastGood",
     "LastGoodSnapshot",
@@ -71,6 +74,7 @@ __all__ = [
     "PipelineWarning",
     "Place",
     "Policy",
+    "Quantile",
     "RateLimit",
     "RateLimitSnapshot",
     "RateLimitedError",

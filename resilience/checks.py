@@ -18,6 +18,7 @@ from resilience.policies.bulkhead import Bulkhead
 from resilience.policies.chaos import Chaos
 from resilience.policies.circuit_breaker import CircuitBreaker
 from resilience.policies.fallback import Fallback
+from resilience.policies.hedge import Hedge
 from resilience.policies.last_good import LastGood
 from resilience.policies.rate_limit import RateLimit
 from resilience.policies.retry import Retry
@@ -325,6 +326,56 @@ _SHARED: tuple[tuple[type[Policy[Any]], str], ...] = (
 )
 """What must not stand twice in one pipeline, and the code of that finding."""
 
+
+def _hedges_that_multiply(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
+    for outer, inner in itertools.combinations(policies, 2):
+        if not isinstance(outer, Hedge | Retry) or not isinstance(inner, Hedge | Retry):
+            continue
+        if isinstance(outer, Retry) and isinstance(inner, Retry):
+            continue  # told of above
+        if outer.budget is None or outer.budget is not inner.budget:
+            attempts = worst_of([outer, inner]).attempts
+            yield Finding(
+                "warning",
+                "hedge-multiplies",
+                f"{outer!r} and {inner!r} multiply: up to {attempts:g} attempts for one call",
+                "give both the same RetryBudget, or leave one out",
+            )
+
+
+def _hedges_that_hide_slow_calls(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
+    for hedge, breaker in itertools.combinations(policies, 2):
+        if (
+            isinstance(hedge, Hedge)
+            and isinstance(breaker, CircuitBreaker)
+            and breaker.overdue_after is None
+            and not breaker.trip.slow_thresholds
+        ):
+            yield Finding(
+                "warning",
+                "hedge-around-breaker",
+                f"an attempt that loses is nothing to circuit breaker {breaker.name!r}: slow calls do not open it",
+                "put the breaker outside the hedge, or set overdue_after or SlowRate",
+            )
+
+
+def _hedges_that_come_too_late(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
+    for outer, hedge in itertools.combinations(policies, 2):
+        total = _seconds(outer)
+        if (
+            total is not None
+            and isinstance(hedge, Hedge)
+            and isinstance(hedge.after, float)
+            and total <= hedge.after < math.inf
+        ):
+            yield Finding(
+                "warning",
+                "hedge-too-late",
+                f"{outer!r} is over before {hedge!r} starts another attempt",
+                "a shorter delay, or a longer total",
+            )
+
+
 _CHECKS: tuple[Callable[[Sequence[Policy[Any]]], Iterator[Finding]], ...] = (
     _timeouts_that_never_fire,
     _shared_with_itself,
@@ -339,4 +390,7 @@ _CHECKS: tuple[Callable[[Sequence[Policy[Any]]], Iterator[Finding]], ...] = (
     _flights_that_hang,
     _verdicts_that_multiply,
     _chaos_that_nobody_meets,
+    _hedges_that_multiply,
+    _hedges_that_hide_slow_calls,
+    _hedges_that_come_too_late,
 )

@@ -45,6 +45,7 @@ from resilience.modes import MODES
 from resilience.refusals import (
     is_bare_decorator,
     place_of_the_call,
+    refuse_attempts_at_once,
     refuse_shared_answers,
     refuse_what_cannot_be_wrapped,
     refuse_what_does_not_open,
@@ -178,6 +179,10 @@ class Guard(Generic[F_co]):
         """What gives one answer to several calls, as it is written; None where each call has its own."""
         return None
 
+    def _racer(self) -> str | None:
+        """What makes several attempts of one call at once, as it is written; None where they follow each other."""
+        return None
+
     def _linked(self) -> Step:
         try:
             return self._step
@@ -282,10 +287,11 @@ class Guard(Generic[F_co]):
 
         Raises:
             TypeError: *manager_fn* is an async generator or coroutine function, or makes a synchronous manager; or a
-                policy would give what was entered to several callers.
+                policy would give what was entered to several callers, or enter it in several tasks.
         """
         refuse_what_does_not_open(manager_fn)
         refuse_shared_answers(self._keeper(), "opening")
+        refuse_attempts_at_once(self._racer(), "opening")
 
         @functools.wraps(manager_fn)
         def opened(*args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T | F_co]:
@@ -309,10 +315,11 @@ class Guard(Generic[F_co]):
 
         Raises:
             TypeError: *generator_fn* is a coroutine function, makes a context manager, or is a generator already; or a
-                policy would give its first item to several callers.
+                policy would give its first item to several callers, or ask several tasks for it.
         """
         refuse_what_does_not_stream(generator_fn)
         refuse_shared_answers(self._keeper(), "stream")
+        refuse_attempts_at_once(self._racer(), "stream")
 
         @functools.wraps(generator_fn)
         def opened(*args: P.args, **kwargs: P.kwargs) -> Stream[T | F_co]:
@@ -358,10 +365,12 @@ class Policy(Guard[F_co]):
 
     Attributes:
         shares_answers: What the callee returned may be given to other calls as well.
+        makes_attempts_at_once: The callee may run several times at once for one call, in tasks of their own.
     """
 
     __slots__ = ()
     shares_answers: ClassVar[bool] = False
+    makes_attempts_at_once: ClassVar[bool] = False
 
     def __repr__(self) -> str:
         return spelled(self)
@@ -383,6 +392,9 @@ class Policy(Guard[F_co]):
 
     def _keeper(self) -> str | None:
         return repr(self) if self.shares_answers else None
+
+    def _racer(self) -> str | None:
+        return repr(self) if self.makes_attempts_at_once else None
 
 
 class Stateful(Policy):

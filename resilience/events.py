@@ -47,6 +47,9 @@ __all__ = [
     "FallbackUsed",
     "FlightAbandoned",
     "FlightJoined",
+    "HedgeFinished",
+    "HedgeSkipped",
+    "HedgeStarted",
     "Hub",
     "Listener",
     "OptionsChanged",
@@ -194,6 +197,43 @@ class RetryStopped(Event):
     attempts: int
     reason: str
     error: str | None
+
+
+@attrs.frozen(kw_only=True)
+class HedgeStarted(Event):
+    """
+    A further attempt was started beside those that run.
+
+    Attributes:
+        attempt: Its number, from 2.
+        reason: ``slow``, or ``failed`` where an attempt before it failed.
+        error: Type name of that failure, or None.
+    """
+
+    attempt: int
+    reason: str
+    error: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class HedgeSkipped(Event):
+    """A further attempt was due and none is started any more: ``budget``, ``deadline`` or ``retry_after``."""
+
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class HedgeFinished(Event):
+    """
+    A call that had more than one attempt ended.
+
+    Attributes:
+        attempts: How many were started.
+        winner: Number of the attempt whose answer it was, or None if all failed or the caller left.
+    """
+
+    attempts: int
+    winner: int | None
 
 
 @attrs.frozen(kw_only=True)

@@ -177,6 +177,9 @@ class Pipeline(Guard[F_co]):
     def _keeper(self) -> str | None:
         return next((found for each in flat((self,)) if (found := each._keeper())), None)  # noqa: SLF001 - our own class
 
+    def _racer(self) -> str | None:
+        return next((repr(each) for each in flat((self,)) if each.makes_attempts_at_once), None)
+
     def _parts(self) -> tuple[Any, ...]:
         return self._policies, self._name, self._key_of, self._listeners, self._enabled
 

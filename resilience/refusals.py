@@ -21,6 +21,7 @@ from resilience.strategies import is_asynchronous
 __all__ = [
     "is_bare_decorator",
     "place_of_the_call",
+    "refuse_attempts_at_once",
     "refuse_shared_answers",
     "refuse_what_cannot_be_wrapped",
     "refuse_what_does_not_open",
@@ -177,5 +178,14 @@ def refuse_shared_answers(keeper: str | None, door: str) -> None:
     if keeper is not None:
         raise TypeError(
             f"{keeper} gives one answer to several callers, and what {door} opens belongs to one: "
+            "leave it out of this pipeline"
+        )
+
+
+def refuse_attempts_at_once(policy: str | None, door: str) -> None:
+    """What is opened in a task has to be left in it, and a stream has one generator."""
+    if policy is not None:
+        raise TypeError(
+            f"{policy} makes attempts in several tasks, and what {door} opens belongs to one: "
             "leave it out of this pipeline"
         )

@@ -20,7 +20,22 @@ from weakref import WeakKeyDictionary, ref
 from resilience.call import GRAIN, Call
 from resilience.policies._shield import when_unshielded
 
-__all__ = ["Wheel", "Wheels"]
+__all__ = ["Wheel", "Wheels", "uncancel", "without_cancellation"]
+
+
+def uncancel(task: asyncio.Task[Any], before: int) -> int:
+    """Take our cancellation back, unless the callee has; how many are pending."""
+    pending = task.cancelling()
+    return task.uncancel() if pending > before else pending
+
+
+def without_cancellation(error: BaseException) -> BaseException | None:
+    """What is left of it where our cancellation ends: a scope of trio takes it out of a group as well."""
+    if isinstance(error, asyncio.CancelledError):
+        return None
+    return (
+        error.split(asyncio.CancelledError)[1] if isinstance(error, BaseExceptionGroup) else error
+    )
 
 
 @final

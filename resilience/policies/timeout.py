@@ -10,7 +10,7 @@ is named: the earliest, at a tie the outer.
 from __future__ import annotations
 
 import math
-from asyncio import CancelledError, Task, current_task
+from asyncio import current_task
 from asyncio.events import _get_running_loop as running_loop
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -25,7 +25,7 @@ from resilience.doors import Policy
 from resilience.errors import DeadlineExpiredError, TimeoutExceededError
 from resilience.events import Hub, TimedOut, hook_failed
 from resilience.loaded import loaded
-from resilience.policies._wheel import Wheels
+from resilience.policies._wheel import Wheels, uncancel, without_cancellation
 from resilience.validation import duration, in_seconds
 
 __all__ = ["Timeout", "cut_off"]
@@ -118,19 +118,6 @@ def _resolve(function: Callable[[Call], float | timedelta | None], call: Call) -
     return seconds
 
 
-def _uncancel(task: Task[Any], before: int) -> int:
-    """Take our cancellation back, unless the callee has; how many are pending."""
-    pending = task.cancelling()
-    return task.uncancel() if pending > before else pending
-
-
-def _without_cancellation(error: BaseException) -> BaseException | None:
-    """What is left of it where our cancellation ends: a scope of trio takes it out of a group as well."""
-    if isinstance(error, CancelledError):
-        return None
-    return error.split(CancelledError)[1] if isinstance(error, BaseExceptionGroup) else error
-
-
 def _linked(step: Step, hub: Hub, label: str, seconds: float, wheels: Wheels) -> Step:
     def expired(_: Call) -> TimeoutExceededError:
         if hub.wants(TimedOut):
@@ -186,8 +173,8 @@ def cut_off(  # noqa: C901 - one guard, once per kind of loop
             call.until = outer
             if (
                 entries.pop(call, None) is not None
-                or _uncancel(task, cancelling) > cancelling - untold
-                or (rest := _without_cancellation(error)) is error
+                or uncancel(task, cancelling) > cancelling - untold
+                or (rest := without_cancellation(error)) is error
             ):
                 raise  # not by us, or not by us alone
             call.settle_parked(cut=True)
@@ -197,7 +184,7 @@ def cut_off(  # noqa: C901 - one guard, once per kind of loop
         call.until = outer
         # Gone: the callee swallowed our cancellation. What it returned beats the deadline.
         if entries.pop(call, None) is None:
-            _uncancel(task, cancelling)
+            uncancel(task, cancelling)
         return result
 
     async def on_trio(call: Call) -> Any:

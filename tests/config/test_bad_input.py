@@ -29,8 +29,10 @@ from resilience import (
     FailureRate,
     Fallback,
     FullJitter,
+    Hedge,
     LastGood,
     Pipeline,
+    Quantile,
     RateLimit,
     ResilienceError,
     Retry,
@@ -65,6 +67,8 @@ VALID: dict[type, Callable[[], dict[str, Any]]] = {
     RetryBudget: dict,
     SingleFlight: dict,
     Chaos: lambda: {"rate": 0.1, "fault": OSError},
+    Hedge: lambda: {"after": 1, "idempotent": True},
+    Quantile: dict,
 }
 """The least that each class of options takes."""
 

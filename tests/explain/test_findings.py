@@ -23,12 +23,14 @@ from resilience import (
     FailureRate,
     Fallback,
     Finding,
+    Hedge,
     LastGood,
     Pipeline,
     PipelineWarning,
     RateLimit,
     ResilienceWarning,
     Retry,
+    RetryBudget,
     SingleFlight,
     SlowRate,
     Throttle,
@@ -63,7 +65,28 @@ async def _replica(_: object, __: object) -> None:
     raise OSError
 
 
+BUDGET = RetryBudget()
+
+
+def hedge(after: Any = 1, **options: Any) -> Hedge:
+    return Hedge(after, idempotent=True, **options)
+
+
 FOUND: list[Any] = [
+    # hedges
+    pytest.param("hedge-multiplies", (retry(), hedge()), id="a hedge inside a retry"),
+    pytest.param("hedge-multiplies", (hedge(), retry()), id="a retry inside a hedge"),
+    pytest.param("hedge-multiplies", (hedge(), Timeout(9), hedge()), id="a hedge inside a hedge"),
+    pytest.param("hedge-multiplies", (hedge(budget=BUDGET), retry()), id="a budget for one of two"),
+    pytest.param(
+        "hedge-multiplies",
+        (hedge(budget=BUDGET), retry(budget=RetryBudget())),
+        id="a budget for each",
+    ),
+    pytest.param(
+        "hedge-around-breaker", (hedge(), breaker(), Timeout(2)), id="a breaker that sees no loser"
+    ),
+    pytest.param("hedge-too-late", (Timeout(2), hedge(2)), id="a hedge when all is over"),
     # an attempt timeout that cannot fire
     pytest.param("attempt-timeout", (Timeout(2), Timeout(2)), id="as long as the total"),
     pytest.param("attempt-timeout", (Timeout(2), retry(1), Timeout(3)), id="longer than the total"),
@@ -158,6 +181,16 @@ FINE: list[Any] = [
     pytest.param(
         "chaos-outside", (Timeout(2), CHAOS, Chaos(0.1, latency=1)), id="two kinds of chaos"
     ),
+    pytest.param(
+        "hedge-multiplies", (retry(budget=BUDGET), hedge(budget=BUDGET)), id="one budget for both"
+    ),
+    pytest.param("hedge-multiplies", (retry(), retry()), id="retries are told of as retries"),
+    pytest.param("hedge-around-breaker", (ONE, hedge()), id="the breaker outside"),
+    pytest.param("hedge-around-breaker", (hedge(), ONE), id="one that looks for overdue calls"),
+    pytest.param("hedge-too-late", (Timeout(2), hedge(1.9)), id="just in time"),
+    pytest.param("hedge-too-late", (hedge(2), Timeout(1)), id="a timeout for each attempt"),
+    pytest.param("hedge-too-late", (Timeout(2), hedge(float("inf"))), id="only on failure"),
+    pytest.param("hedge-too-late", (Timeout(2), hedge(lambda _: 9)), id="who knows when"),
     pytest.param("same-last-good", (KEPT, LastGood(60)), id="two memories"),
     pytest.param("same-flight", (FLIGHT, SingleFlight()), id="two flights"),
     pytest.param("flight-without-timeout", (FLIGHT, Timeout(2)), id="a flight in time"),
@@ -280,7 +313,8 @@ def test_every_finding_is_tried_both_ways():
              "same-last-good", "fallback-inside-breaker", "fallback-inside-retry",
              "fallback-never-used", "same-flight", "flight-without-timeout",
              "flight-inside-breaker", "chaos-outside", "same-bulkhead", "same-rate-limit",
-             "wait-does-not-fit", "same-throttle"}  # fmt: skip
+             "wait-does-not-fit", "same-throttle", "hedge-multiplies", "hedge-around-breaker",
+             "hedge-too-late"}  # fmt: skip
 
     assert codes == {case.values[0] for case in FOUND}
     assert codes == {case.values[0] for case in FINE}

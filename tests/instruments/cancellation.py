@@ -47,10 +47,13 @@ from resilience import (
     Bulkhead,
     CircuitBreaker,
     ConfigurationError,
+    Hedge,
     Pipeline,
     RateLimit,
     Retry,
+    RetryBudget,
     Timeout,
+    deadline,
 )
 from resilience.call import Call, Step
 from resilience.core.buckets import Bucket
@@ -59,6 +62,7 @@ from resilience.core.trips import ConsecutiveFailures
 from resilience.doors import Policy
 from resilience.errors import PipelineWarning
 from resilience.events import LOGGER, CallFinished, Hub
+from resilience.modes import MODES
 from resilience.policies import _wheel
 from resilience.policies._wheel import Wheel
 from resilience.policies.bulkhead import Place
@@ -136,10 +140,12 @@ class Rig:
         self.bulkheads: list[Bulkhead] = []
         self.limits: list[tuple[_Spent, _Counted]] = []
         self.held: list[Place] = []
+        self.budgets: list[RetryBudget] = []
         self.attempts = self.inside = self.opened = self.closed = self.streams = 0
         policies: list[Policy | Pipeline] = []
         for depth, kind in enumerate(shape):
-            policies += KINDS[kind](self, depth)
+            if kind not in BLOCKS:
+                policies += KINDS[kind](self, depth)
         self.pipeline = Pipeline(*policies)
 
     def breaker(self, *, half_open: bool = False, watching: bool = False) -> Sequence[Policy]:
@@ -180,6 +186,12 @@ class Rig:
         self.limits.append((bucket, counted))
         return made, counted
 
+    def paid(self, policy: Policy) -> Sequence[Policy]:
+        """With a budget of its own, whose sleepers are looked at."""
+        budget = RetryBudget(0, minimum_per_second=1)
+        self.budgets.append(budget)
+        return (attrs.evolve(policy, budget=budget),)
+
     def listening(self) -> Sequence[Pipeline]:
         recorder = Recorder(CallFinished)
         self.heard.append(recorder)
@@ -193,7 +205,8 @@ class Rig:
         self.inside += 1
         try:
             await anyio.lowlevel.checkpoint()
-            await anyio.sleep(_LONG / 4 if attempt == 1 and "Timeout (fires)" in self.shape else 1)
+            slow = attempt == 1 and not _SLOW.isdisjoint(self.shape)
+            await anyio.sleep(_LONG / 4 if slow else 1)
             if attempt < 3 and any(kind.startswith("Retry") for kind in self.shape):
                 raise OSError
             return attempt
@@ -252,6 +265,10 @@ class Rig:
                 yield f"{counted.entries} calls that spent {bucket.spent} tokens"
         if any(self.entries):
             yield "a wheel entry"
+        if MODES.in_use or MODES.block.get() is not None:
+            yield "a block that is open"
+        if any(each.snapshot().asleep for each in self.budgets):
+            yield "a sleeper that has paid"
         if self.inside:
             yield "a callee that still runs"
         if self.opened != self.closed:
@@ -316,6 +333,10 @@ KINDS: dict[str, Callable[[Rig, int], Sequence[Policy | Pipeline]]] = {
     "Timeout (computed)": lambda _, depth: (Timeout(lambda _: 100.0 - depth),),
     "Retry": _retry,
     "Retry (asks)": _retry_that_asks,
+    "Retry (budget)": lambda rig, depth: rig.paid(_retry(rig, depth)[0]),
+    # No two attempts do anything in the same instant: on trio chance would say who is first.
+    "Hedge": lambda rig, _: rig.paid(Hedge(0.3, 2, idempotent=True)),
+    "Hedge (wins)": lambda _, depth: (Hedge(0.37 + depth / 64, idempotent=True),),
     "CircuitBreaker": lambda rig, _: rig.breaker(),
     "CircuitBreaker (watching)": lambda rig, _: rig.breaker(watching=True),
     "CircuitBreaker (half-open)": lambda rig, _: rig.breaker(half_open=True),
@@ -326,10 +347,15 @@ KINDS: dict[str, Callable[[Rig, int], Sequence[Policy | Pipeline]]] = {
 }
 """Every policy, in every condition in which it takes other paths."""
 
+_SLOW = frozenset({"Timeout (fires)", "Hedge (wins)", "deadline (fires)"})
+BLOCKS = {"deadline": 200.0, "deadline (fires)": 20.0}
+"""Blocks around a call, with their seconds."""
+
 SHAPES: tuple[tuple[str, ...], ...] = (
     (),
     *((kind,) for kind in KINDS),
     *itertools.product(KINDS, repeat=2),
+    *itertools.product(BLOCKS, KINDS),
     ("Timeout", "Retry", "CircuitBreaker", "Timeout (fires)"),
     ("Timeout", "Retry", "CircuitBreaker (half-open)", "Timeout (computed)"),
     ("Timeout", "Retry", "CircuitBreaker", "Bulkhead (full)", "Timeout (fires)"),
@@ -468,11 +494,23 @@ class Scenario:
 
     def start(self) -> tuple[Rig, Stepped]:
         rig = Rig(self.shape)
-        return rig, Stepped(DOORS[self.door](rig))
+        return rig, Stepped(self.call(rig))
+
+    async def call(self, rig: Rig) -> Any:
+        if self.shape and self.shape[0] in BLOCKS:
+            with deadline(BLOCKS[self.shape[0]]):
+                return await DOORS[self.door](rig)
+        return await DOORS[self.door](rig)
 
 
-def _can_be_closed(scenario: Scenario) -> bool:
-    """Before 3.13, closing a coroutine does not reach an async generator that it waits for: nobody could clean up."""
+def _can_be_closed(scenario: Scenario, backend: str) -> bool:
+    """
+    Before 3.13, closing a coroutine does not reach an async generator that it waits for: nobody could clean up.
+
+    Nor can a nursery of trio's be left without awaiting its children.
+    """
+    if backend == "trio" and any("Hedge" in kind for kind in scenario.shape):
+        return False
     return sys.version_info >= (3, 13) or not scenario.door.startswith("stream")
 
 
@@ -573,7 +611,11 @@ class _Sweep:
             await self.host(lambda: _to_the_end(stepped))  # noqa: B023 - awaited here
             points = ["start", *stepped.points]
             self.report.points[self.backend, scenario] = points
-            hows = [how for how in self.hows if how != "closed" or _can_be_closed(scenario)]
+            hows = [
+                how
+                for how in self.hows
+                if how != "closed" or _can_be_closed(scenario, self.backend)
+            ]
             for point, how in itertools.product(range(len(points)), hows):
                 for when in self.whens(how, point):
                     await self._once(Way(scenario, self.backend, how, when, point))
@@ -601,7 +643,7 @@ class _Sweep:
         self, way: Way, rig: Rig, stepped: Stepped, end: _End, amiss: list[str]
     ) -> None:
         end.asked = True
-        task = asyncio.create_task(DOORS[way.scenario.door](rig))
+        task = asyncio.create_task(way.scenario.call(rig))
         task.cancel()
         await asyncio.wait([task])
         end.kind = "cancelled" if task.cancelled() else "swallowed"
@@ -794,8 +836,17 @@ def sweep(scenarios: Sequence[Scenario], *, stop_at: float = float("inf")) -> Re
 def scenarios(
     shapes: Iterable[tuple[str, ...]] = SHAPES, doors: Iterable[str] = DOORS
 ) -> list[Scenario]:
-    """Every door before every shape."""
-    return [Scenario(door, shape) for door, shape in itertools.product(doors, shapes)]
+    """Every door before every shape that it takes."""
+    return [
+        Scenario(door, shape)
+        for door, shape in itertools.product(doors, shapes)
+        if takes(door, shape)
+    ]
+
+
+def takes(door: str, shape: tuple[str, ...]) -> bool:
+    """What is opened belongs to one task, so no attempts are made in several."""
+    return not door.startswith(("opening", "stream")) or not any("Hedge" in kind for kind in shape)
 
 
 def points_text(report: Report) -> str:

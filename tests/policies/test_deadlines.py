@@ -104,10 +104,11 @@ async def test_every_door_is_in_it(backend, unit):
         stream,
         lambda: Timeout(50)(hang),
     ):
+        began = anyio.current_time()
         async with deadline(unit):
-            error, took = await timed(door())
+            error, _ = await timed(door())
         assert isinstance(error, TimeoutExceededError)
-        assert about(unit, backend) == took
+        assert about(unit, backend) == anyio.current_time() - began
     assert about(unit, backend) == seen[0] or seen[0] <= unit
     with deadline(unit):
         outcome = await bare.outcome(hang)
@@ -150,7 +151,7 @@ async def test_none_is_no_deadline(backend):
         assert math.inf == remaining() == block.remaining()
         assert 1 == await bare(Script(1))
         with deadline(60), deadline(None):
-            assert remaining() <= 60
+            assert remaining() <= 60 + 1e-6
     assert math.inf == remaining()
 
 
@@ -211,22 +212,24 @@ async def test_an_attempt_is_cut_at_what_remains(backend, unit):
     script = Script(Wait(unit, OSError), Hang())
     guarded = Pipeline(Retry(3, on=OSError, wait=wait_none()), Timeout(5 * unit))
 
+    began = anyio.current_time()
     with deadline(3 * unit):
-        error, took = await timed(guarded(script))
+        error, _ = await timed(guarded(script))
 
     assert isinstance(error, TimeoutExceededError)
     assert error.policy.startswith("deadline(")
-    assert (2, about(3 * unit, backend)) == (script.calls, took)
+    assert (2, about(3 * unit, backend)) == (script.calls, anyio.current_time() - began)
 
 
 @pytest.mark.parametrize(("block", "own", "named"), [(1, 2, "deadline"), (2, 1, "Timeout")])
 async def test_the_earlier_of_deadline_and_timeout_wins(backend, unit, block, own, named):
     """Law 31: and is named."""
+    began = anyio.current_time()
     with deadline(block * unit):
-        error, took = await timed(Timeout(own * unit)(Script(Hang())))
+        error, _ = await timed(Timeout(own * unit)(Script(Hang())))
 
     assert error.policy.startswith(named)
-    assert about(unit, backend) == took
+    assert about(unit, backend) == anyio.current_time() - began
 
 
 async def test_at_a_tie_the_outer_is_named(backend, unit):
@@ -243,15 +246,15 @@ async def test_at_a_tie_the_outer_is_named(backend, unit):
 async def test_of_nested_blocks_the_earliest_wins(backend, unit, order):
     """Law 31: an inner block cannot give itself more time."""
     outer, inner = order
+    began = anyio.current_time()
     with deadline(outer * unit), deadline(inner * unit) as last:
-        assert remaining() <= unit
-        error, took = await timed(bare(Script(Hang())))
-        assert (
-            0.0 if inner == 1 else about(unit, backend)
-        ) == last.remaining() or backend == "uvloop"
+        assert remaining() <= unit + 1e-6
+        error, _ = await timed(bare(Script(Hang())))
+        assert about(unit, backend) == anyio.current_time() - began
+        left = 0.0 if inner == 1 else about(unit, backend)
+        assert left == last.remaining() or backend == "uvloop"
 
     assert f"deadline({float(unit)!r})" == error.policy
-    assert about(unit, backend) == took
 
 
 async def test_after_the_inner_block_the_outer_one_holds_again(backend, unit):
@@ -472,7 +475,7 @@ async def test_it_goes_through_headers_and_back(backend, unit):
     for seconds in (from_timeout_header(relative), from_deadline_header(absolute)):
         assert pytest.approx(100, abs=1) == seconds
         with deadline(seconds):
-            assert 0 < remaining() <= 100
+            assert 0 < remaining() <= 100 + 1e-6
     assert 5 == from_timeout_header(relative, cap=5)
     assert 5 == from_deadline_header(absolute, cap=timedelta(seconds=5))
     with deadline(from_timeout_header("whatever")):

@@ -29,10 +29,12 @@ from resilience import (
     Failure,
     FailureRate,
     Fallback,
+    Hedge,
     LastGood,
     Permit,
     Pipeline,
     Place,
+    Quantile,
     RateLimit,
     RateLimitSnapshot,
     RejectedError,
@@ -134,6 +136,9 @@ budget = RetryBudget(0.1, minimum_per_second=1, ttl=timedelta(seconds=30), name=
 Retry(on=OSError, budget=budget)
 assert_type(budget.spend(), bool)
 assert_type(deadline(timedelta(seconds=2)), Deadline)
+Hedge(timedelta(seconds=1), idempotent=True)
+Hedge(lambda call: call.remaining() / 2, 2, idempotent=True, on=OSError, budget=budget)
+hedged = Hedge(Quantile(0.9, minimum_calls=5), idempotent=True).wrap(lookup)
 assert_type(remaining(), float)
 assert_type(to_timeout_header(), str | None)
 assert_type(from_timeout_header(b"1S", cap=5), float | None)

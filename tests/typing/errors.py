@@ -10,6 +10,7 @@ from resilience import (
     Chaos,
     CircuitBreaker,
     Fallback,
+    Hedge,
     LastGood,
     Pipeline,
     RateLimit,
@@ -47,6 +48,8 @@ Retry(on=OSError, max_delay="60")  # E: incompatible type "str"
 Retry(on="OSError")  # E: incompatible type "str"
 Retry(on=OSError())  # E: incompatible type "OSError"
 Retry(on=OSError, budget=0.2)  # E: incompatible type "float"
+Hedge(1)  # E: Missing named argument "idempotent" for "Hedge"
+Hedge(1, idempotent=False)  # E: incompatible type "Literal[False]"
 deadline("2")  # E: incompatible type "str"
 RetryBudget(0.2, 1)  # E: Too many positional arguments for "RetryBudget"
 Retry(on=OSError, wait="fast")  # E: incompatible type "str"

@@ -10,7 +10,7 @@ HAZARD = "T3, asyncio.timeout(0)"
 EDITS = (
     Edit(
         "policies.timeout:cut_off",
-        "or _uncancel(task, cancelling) > cancelling - untold",
-        "or (_uncancel(task, cancelling) and False)",
+        "or uncancel(task, cancelling) > cancelling - untold",
+        "or (uncancel(task, cancelling) and False)",
     ),
 )
