@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import pickle
 
 import anyio
@@ -571,6 +572,27 @@ async def test_a_transport_may_close_a_body_it_was_given(backend, lib):
         assert 200 == (await client.send(request)).status_code
 
     assert body.closed
+
+
+async def test_no_secret_gets_out(backend, lib, server, caplog):
+    """Law 36: neither the URL's query and user, nor headers, nor bodies reach events, logs or reprs."""
+    secret = "hunter2"  # noqa: S105 - the canary
+    heard = Recorder()
+    caplog.set_level(logging.DEBUG, "resilience")
+    url = f"http://user:{secret}@127.0.0.1:{server.port}/a?do=503,reset,500&token={secret}"
+    async with lib.client(listeners=[heard], minimum_calls=2) as client:
+        for _ in range(3):
+            with contextlib.suppress(lib.module.TransportError):
+                await client.put(url, content=secret, headers={"Authorization": secret})
+        seen = [*map(repr, heard), *map(repr, client.guarded.hosts.items()), repr(client.guarded)]
+        with pytest.raises(CircuitOpenError) as caught:
+            await client.put(url, content=secret, headers={"Authorization": secret})
+
+    assert len(heard) > 5
+    assert secret in server.requests[0].path
+    ours = [each.getMessage() for each in caplog.records if each.name == "resilience"]
+    assert ours
+    assert secret not in "".join([*seen, *ours, str(caught.value), repr(caught.value)])
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["standard", "own pipeline"])
