@@ -114,7 +114,7 @@ class GuardMiddleware(Adapter):
         exchange = Exchange(request, self._obstacle, _release)
         body = request.body
         exchange.body = _Body(body) if isinstance(body, Payload) else None
-        attempt = _Attempt(exchange, handler)
+        attempt = _Attempt(exchange, handler, self._tell_the_time)
         hold = self._options.verdict == "body"
         token = _ATTEMPT.set(attempt)
         try:
@@ -155,10 +155,16 @@ class _Body:
 class _Attempt:
     """Attempts of one request; ``queued`` while one waits for a connection of the pool."""
 
-    def __init__(self, exchange: Exchange, handler: aiohttp.ClientHandlerType) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        handler: aiohttp.ClientHandlerType,
+        prepare: Callable[[Any, Exchange], None],
+    ) -> None:
         self.queued = False
         self._exchange = exchange
         self._handler = handler
+        self._prepare = prepare
         self._waiting = asyncio.timeout(None)
 
     async def run(self, exchange: Exchange) -> aiohttp.ClientResponse:
@@ -166,6 +172,7 @@ class _Attempt:
         await (
             request.close()
         )  # the writer of an attempt before, which a repeat must not meet in the body
+        self._prepare(request, exchange)
         self.queued = sent = False
         try:
             async with asyncio.timeout(None) as self._waiting:

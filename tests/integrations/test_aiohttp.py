@@ -25,6 +25,7 @@ from resilience import (
     Timeout,
     TimeoutExceededError,
 )
+from resilience.deadlines import from_timeout_header
 from resilience.events import RetryScheduled
 from resilience.integrations._http.guard import FIELDS_OF_ADAPTERS
 from resilience.integrations.aiohttp import GuardMiddleware, HttpOptions
@@ -398,6 +399,19 @@ async def test_where_the_bodys_end_decides(backend, server):
 
         async with session.head(f"{server.url}/none") as response:
             assert (3, 2, 1) == totals_of(guard)
+
+
+async def test_a_server_is_told_how_long_it_has(backend, server):
+    """Issue 4: what an attempt has left; what the request says itself stands."""
+    name = "grpc-timeout"
+    async with session_of(timeout_header=name, attempt_timeout=9, total_timeout=10) as session:
+        await session.get(f"{server.url}/a?do=503,200")
+        await session.get(f"{server.url}/b?do=503,200", headers={name: "5S"})
+
+    for each in server.asked("/a"):
+        assert 8 < from_timeout_header(each.headers[name]) <= 9
+    assert 2 == len(server.asked("/a"))
+    assert ["5S", "5S"] == [each.headers[name] for each in server.asked("/b")]
 
 
 async def test_redirects_are_followed_as_ever(backend, server):

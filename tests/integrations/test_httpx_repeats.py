@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from resilience import CircuitOpenError
+from resilience.deadlines import from_timeout_header
 from resilience.events import RetryScheduled
 from resilience.testing import Recorder
 from tests.integrations.server import LIMIT, Server
@@ -240,6 +241,56 @@ async def test_a_refused_answer_whose_repeat_was_rejected_is_still_an_answer(bac
             await client.get(f"{server.url}/a?do=503,200")
 
     assert 1 == len(server.asked("/a"))
+
+
+async def test_what_an_api_says_more_exactly(backend, lib):
+    """``x-should-retry`` is stronger than the status, ``retry-after-ms`` than ``Retry-After``; nonsense is not said."""
+    answers = []
+
+    async def handler(request):
+        status, headers = answers.pop(0)
+        return lib.module.Response(status, headers=headers)
+
+    inner = lib.module.MockTransport(handler)
+    heard = Recorder()
+    async with lib.client(inner, listeners=[heard], minimum_calls=99, backoff=0) as client:
+        for first, then, delay in (
+            ((409, {"x-should-retry": "true"}), 200, 0.0),
+            ((503, {"x-should-retry": "false"}), 503, None),
+            ((503, {"x-should-retry": "perhaps"}), 200, 0.0),
+            ((200, {"x-should-retry": "true"}), 200, None),
+            ((429, {"retry-after-ms": "30", "retry-after": "9"}), 200, 0.03),
+            ((429, {"retry-after-ms": "-1", "retry-after": "0"}), 200, 0.0),
+            ((429, {"retry-after-ms": "9" * 11}), 200, 0.0),
+            ((429, {"retry-after-ms": "9999999999"}), 429, None),
+        ):
+            answers[:] = [first, (200, {})]
+            response = await client.get("http://api.example/")
+            assert then == response.status_code
+            assert ([] if delay is None else [delay]) == [
+                each.delay for each in heard.of(RetryScheduled)
+            ]
+            heard.clear()
+
+
+async def test_a_server_is_told_how_long_it_has(backend, lib, server):
+    """Issue 4: what an attempt has left, less each time; what the request says itself stands."""
+    name = "grpc-timeout"
+    async with lib.client(timeout_header=name, attempt_timeout=9, total_timeout=10) as client:
+        request = client.build_request("GET", f"{server.url}/a?do=503+1,200")
+        await client.send(request)
+        assert name not in request.headers
+        await client.get(f"{server.url}/b?do=503,200", headers={name: "5S"})
+    async with lib.client(
+        timeout_header=name, attempt_timeout=None, total_timeout=None
+    ) as unbounded:
+        await unbounded.get(f"{server.url}/c")
+
+    first, second = (from_timeout_header(each.headers[name]) for each in server.asked("/a"))
+    assert 8 < first <= 9
+    assert second <= 9
+    assert ["5S", "5S"] == [each.headers[name] for each in server.asked("/b")]
+    assert [False] == [name in each.headers for each in server.asked("/c")]
 
 
 async def test_redirects_are_followed_as_ever(backend, lib, server):

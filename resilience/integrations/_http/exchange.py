@@ -43,6 +43,7 @@ class Exchange:
         begun: An attempt was made.
         body: Of the request, if it can be read only once and has to be watched; else None.
         released: The response that was closed last for a retry.
+        timed: The request came with a header that says how long its caller waits; None before the first attempt.
 
     Args:
         request: The client's.
@@ -60,6 +61,7 @@ class Exchange:
         "call",
         "released",
         "request",
+        "timed",
     )
 
     def __init__(
@@ -69,6 +71,7 @@ class Exchange:
         close: Callable[[Any], Awaitable[object]],
     ) -> None:
         self.request = request
+        self.timed: bool | None = None
         self.body: Any = None
         self.begun = False
         self.call: Call | None = None

@@ -7,6 +7,7 @@ circuit that is open or in use.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -15,6 +16,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, Unpack, final
 import attrs
 
 from resilience.core.backoff import FullJitter
+from resilience.core.headers import as_timeout
 from resilience.core.trips import FailureRate
 from resilience.core.windows import TimeWindow
 from resilience.doors import Policy
@@ -127,6 +129,17 @@ class Adapter:
         """The circuit breakers of the hosts asked so far."""
         return tuple(found for _, each in self._hosts.items() for found in breakers_in(each))
 
+    def _tell_the_time(self, attempt: Any, exchange: Exchange) -> None:
+        """The server need not work on what nobody will wait for."""
+        header = self._options.timeout_header
+        if header is None:
+            return
+        if exchange.timed is None:
+            exchange.timed = header in attempt.headers
+        if not exchange.timed and (left := exchange.remaining()) < math.inf:
+            attempt.headers = attempt.headers.copy()  # the request's own stay as they are
+            attempt.headers[header] = as_timeout(left)
+
     def _obstacle(self, exchange: Exchange) -> str | None:
         request, options = exchange.request, self._options
         if request.method not in options.methods and not any(
@@ -187,11 +200,26 @@ def _mode_of(name: str) -> Mode:
     return said  # type: ignore[return-value]  # checked just now
 
 
+def _pushback(source: Any) -> Any:
+    """When to come back: in milliseconds, as some APIs say it more exactly, or ``Retry-After``."""
+    headers = getattr(source, "headers", None)
+    if headers is None:
+        return None  # an error
+    exact = headers.get("retry-after-ms", "")
+    if exact.isascii() and exact.isdigit() and len(exact) <= 10:  # noqa: PLR2004 - as for seconds
+        return int(exact) / 1000
+    return headers.get("retry-after")
+
+
 def _policies(called: str, dialect: Dialect, options: HttpOptions) -> list[Policy[Any]]:
     """Outermost first, in the order of Microsoft's standard handler."""
     failed, status = dialect.failed, dialect.status
 
     def worth_another(response: Any) -> bool:
+        said = response.headers.get("x-should-retry")
+        # APIs that say this know better than their statuses; of what succeeded nobody is asked.
+        if said in {"true", "false"} and status(response) >= 400:  # noqa: PLR2004 - RFC 9110, 15
+            return bool(said == "true")
         return status(response) in options.retry_statuses
 
     def failing(response: Any) -> bool:
@@ -212,6 +240,7 @@ def _policies(called: str, dialect: Dialect, options: HttpOptions) -> list[Polic
                 on_result=worth_another,
                 wait=FullJitter(options.backoff, options.max_delay),
                 max_delay=options.max_delay,
+                retry_after=_pushback,
             )
         )
     policies.append(

@@ -7,6 +7,7 @@ scale that no numbers of our own would have been.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Literal, final
@@ -52,6 +53,14 @@ def _as_set(value: Iterable[Any]) -> frozenset[Any]:
         return given  # type: ignore[no-any-return]
 
 
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", re.ASCII)
+
+
+def _is_token(text: str) -> bool:
+    """RFC 9110, 5.6.2: what names of methods and headers are made of."""
+    return _TOKEN.fullmatch(text) is not None
+
+
 def _statuses() -> Allowed:
     def accepts(value: object) -> bool:
         return isinstance(value, frozenset) and all(
@@ -69,13 +78,18 @@ def _statuses() -> Allowed:
 def _tokens(what: str) -> Allowed:
     def accepts(value: object) -> bool:
         return isinstance(value, frozenset) and all(
-            isinstance(each, str) and each.isascii() and each.isprintable() and bool(each.strip())
-            for each in value
+            isinstance(each, str) and _is_token(each) for each in value
         )
 
-    return one_of(what, accepts, {"text": "GET", "none": None, "number inside": {1}, "empty": {""}})
+    breaches = {"text": "GET", "none": None, "number inside": {1}, "empty": {""}, "space": {"a b"}}
+    return one_of(what, accepts, breaches)
 
 
+_HEADER = one_of(
+    "None or the name of a header",
+    lambda value: value is None or (isinstance(value, str) and _is_token(value)),
+    {"number": 1, "empty": "", "line break": "a\nb", "colon": "a: b", "not ascii": "é"},
+)
 _VERDICT = one_of(
     "'headers' or 'body'",
     lambda value: value in {"headers", "body"} if isinstance(value, str) else False,
@@ -107,6 +121,8 @@ class HttpOptions:
         methods: Methods whose requests may be repeated. Default DELETE, GET, HEAD, OPTIONS, PUT, TRACE.
         idempotency_headers: Headers that make any request repeatable. Default ``Idempotency-Key`` and
             ``X-Idempotency-Key``.
+        timeout_header: Header that tells the server, in gRPC's notation (``1500m``), what an attempt has left, such as
+            ``grpc-timeout``; one that the request carries already is left alone. Default None: none.
         verdict: When a response counts: at its ``headers``, or at the end of its ``body``, which holds a place of
             ``probes`` that long and counts a body that breaks off as a failure. Default ``headers``.
 
@@ -152,6 +168,7 @@ class HttpOptions:
         converter=_as_set,
         validator=_tokens("names of headers"),
     )
+    timeout_header: str | None = attrs.field(default=None, validator=_HEADER)
     verdict: Literal["headers", "body"] = attrs.field(default="headers", validator=_VERDICT)
 
     def __attrs_post_init__(self) -> None:

@@ -100,6 +100,7 @@ class Guarded(Adapter):
         attempt = copy.copy(request)  # without stream and extensions, which are the attempt's own
         attempt.stream = exchange.body or request.stream
         attempt.extensions = {**request.extensions, "timeout": limits}
+        self._tell_the_time(attempt, exchange)
         response = await self._inner.handle_async_request(attempt)
         exchange.opened(response)
         # The connection reads the body by these: they are the caller's again, no attempt's.
