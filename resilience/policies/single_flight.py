@@ -29,6 +29,7 @@ from resilience.doors import Stateful
 from resilience.events import FlightAbandoned, FlightJoined, Hub
 from resilience.keys import NO_KEY, key_of
 from resilience.loaded import loaded
+from resilience.modes import MODES
 from resilience.policies._last_error import forget_older_tracebacks, raise_it
 from resilience.validation import as_clock, clock, count, key, name, rng
 
@@ -139,9 +140,9 @@ class SingleFlight(Stateful):
 
     Results and errors are shared as the objects they are, so share what nobody changes. The call runs in a task of its
     own, in a copy of its first caller's context and with that one's pipeline around it, and knows none of its callers'
-    deadlines: a `Timeout` inside bounds it, one outside bounds each caller's wait. A caller who leaves leaves the
-    others alone; the last one cancels the call and waits until it has ended. A breaker inside counts one verdict for
-    each flight.
+    deadlines: a `Timeout` inside bounds it; one outside, or a `deadline` block, bounds each caller's wait. A caller
+    who leaves leaves the others alone; the last one cancels the call and waits until it has ended. A breaker inside
+    counts one verdict for each flight.
 
     It holds state and has identity. Loops do not share flights. On trio it has to be entered first,
     ``async with SingleFlight() as flights:``; on asyncio it may be. Leaving that block waits for what is in flight.
@@ -297,6 +298,7 @@ def _linked(policy: SingleFlight, core: _Core, step: Step, hub: Hub) -> Step:  #
         result: Any = None
         failure: BaseException | None = None
         _INSIDE.set(flight)
+        MODES.block.set(None)  # the first caller's own, as his other deadlines are
         try:
             with flown.scope:
                 if not flight.over:  # whoever asked may have left before it started

@@ -28,6 +28,7 @@ from resilience import (
     SingleFlight,
     Timeout,
     TimeoutExceededError,
+    deadline,
 )
 from resilience.events import FlightAbandoned, FlightJoined
 from resilience.policies.single_flight import _Core
@@ -305,6 +306,28 @@ async def test_inside_nobody_plans_with_a_deadline_that_is_one_callers(backend, 
     assert isinstance(first, TimeoutExceededError)
     assert 2 == second
     assert [float("inf")] * 2 == remaining
+
+
+async def test_a_deadline_block_is_its_callers_own(backend, unit):
+    """
+    Issue 5: a block's deadline bounds the wait of who opened it, and no call that the shared callee makes.
+    """
+    work = Script(Wait(2 * unit, then="answer"))
+
+    async def callee():
+        return await Timeout(50)(work)
+
+    async with SingleFlight() as flights:
+        fetch = flights.wrap(callee)
+
+        async def hasty():
+            with deadline(unit):
+                return await fetch()
+
+        first, second = await gathered(hasty, fetch)
+
+    assert isinstance(first, TimeoutExceededError)
+    assert "answer" == second
 
 
 async def test_a_deadline_of_the_last_caller_is_a_failure_inside(backend, unit):
