@@ -5,6 +5,7 @@ SingleFlight: who flies, who waits, who may leave, and what is shared.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import functools
 import gc
@@ -20,6 +21,7 @@ import anyio.lowlevel
 import pytest
 
 from resilience import (
+    Bulkhead,
     Call,
     CircuitState,
     Fallback,
@@ -874,3 +876,60 @@ def test_a_repr_is_what_one_would_type():
         SingleFlight(max_flights=5, name="lookups")
     )
     assert "SingleFlight()" == _Core(SingleFlight()).label
+
+
+@pytest.mark.parametrize("leaver", ["all at once", "one after the other", "by a deadline"])
+async def test_whenever_the_callers_leave_everything_is_given_back(backend, unit, leaver):
+    """
+    Law 33, PY-001: after any number of steps and at any time; permits inside settle once, gauges are at zero.
+    """
+    places, inside = Bulkhead(1), breaker(1000)
+    inside_the_callee = []
+
+    async def callee():
+        inside_the_callee.append(None)
+        try:
+            await anyio.lowlevel.checkpoint()
+            await anyio.sleep(unit)
+            raise OSError
+        finally:
+            inside_the_callee.pop()
+
+    async def leave_after(steps, seconds, scope):
+        for _ in range(steps):
+            await anyio.lowlevel.checkpoint()
+        await anyio.sleep(seconds)
+        scope.cancel()
+
+    async with SingleFlight() as flights:
+        inner = (flights, Retry(2, on=OSError, wait=lambda _: unit), places, inside, Timeout(50))
+        for steps, quarters in [
+            *((steps, 0) for steps in range(12)),
+            *((1, each) for each in range(14)),
+        ]:
+            seconds = quarters * unit / 4
+            guarded = (
+                built(Timeout(seconds or unit / 8), *inner)
+                if leaver == "by a deadline"
+                else built(*inner)
+            )
+
+            async def caller(number, guarded=guarded, steps=steps, seconds=seconds):
+                late = number * unit / 8 if leaver == "one after the other" else 0.0
+                async with anyio.create_task_group() as group:
+                    if leaver != "by a deadline":
+                        group.start_soon(leave_after, steps, seconds + late, group.cancel_scope)
+                    with contextlib.suppress(OSError):
+                        await guarded(callee)
+                    group.cancel_scope.cancel()
+
+            await gathered(*[functools.partial(caller, number) for number in range(3)])
+
+            totals = inside.snapshot().totals
+            assert [] == inside_the_callee, (steps, quarters)
+            assert at_rest(flights), (steps, quarters)
+            assert (0, 0) == (places.in_flight, places.waiting), (steps, quarters)
+            assert 0 == totals.successes, (steps, quarters)
+        if leaver == "by a deadline":
+            assert totals.failures > 10
+        assert totals.failures + totals.ignored > 10
