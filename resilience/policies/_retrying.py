@@ -191,7 +191,7 @@ class Retrying:
         if self._needs_state:
             call = tries.call
             tries.state = AttemptState(
-                fn=call.fn,
+                fn=call.callee or call.fn,
                 args=call.args,
                 kwargs=call.kwargs,
                 start_time=tries.started,

@@ -364,3 +364,24 @@ def test_live_breakers_are_those_that_can_still_be_called():
     del wrapped, live
     gc.collect()
     assert "kept by its function" not in [each.name for each in live_breakers()]
+
+
+async def test_tenacitys_strategies_see_the_users_function(backend):
+    """
+    Law 28: what a strategy is told of the call is the same whether somebody listens or not.
+    """
+    seen = []
+
+    async def fetch():
+        raise OSError
+
+    def wait(state):
+        seen.append((state.fn, state.get_fn_name()))
+        return 0.0
+
+    retry = Pipeline(Retry(2, on=OSError, wait=wait))
+    await retry.outcome(fetch)
+    with listen(Recorder(AttemptFinished)):
+        await retry.outcome(fetch)
+    assert seen[0] == seen[1]
+    assert seen[0][0] is fetch
