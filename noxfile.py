@@ -146,11 +146,12 @@ def package(session: nox.Session) -> None:
         session.run("pytest", *WORKERS, *(session.posargs or parts))
 
 
-@nox.session(python=PYTHONS, default=False)
+@nox.session(
+    python=PYTHONS[::-1], default=False
+)  # the newest first: the others are compared with it
 def bench(session: nox.Session) -> None:
     """
-    The cost table of each Python, written to benchmarks/results/. Not a check: it wants a quiet machine.
+    Everything under benchmarks/results/, on each Python: twelve minutes in all. Not a check: it wants a quiet machine.
     """
     session.install("-e", ".[trio]", *group("bench"))
-    target = f"benchmarks/results/{session.python}.md"
-    session.run("python", "-m", "benchmarks", "cost", "--markdown", target, *session.posargs)
+    session.run("python", "-m", "benchmarks.publish", *session.posargs)

@@ -1,8 +1,9 @@
 """
 Instructions per call, counted by callgrind: repeatable to a fraction of a percent, on a noisy machine too.
 
-Each contender runs in a process of its own, twice, with few calls and with many; the difference is the calls'.
-``python -m benchmarks.instructions NAME CALLS`` is that process.
+One process makes the calls of all contenders, a few and then many; the difference is the calls' own. It tells
+callgrind where they begin and end by calling ``os.getsid``, which nobody else does: callgrind writes its counts down
+whenever that function is entered. ``python -m benchmarks.instructions NAME ...`` is that process.
 """
 
 from __future__ import annotations
@@ -14,33 +15,42 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from benchmarks import floors
 from benchmarks.report import Options, Table
 from benchmarks.rivals import OURS, RIVALS, Missing, Settings, load
-from benchmarks.rivals.ours import circuit, pipeline
+from benchmarks.rivals.ours import circuit, pipeline, retrying
 from benchmarks.rounds import Contender
+from resilience import Bulkhead, Timeout
 
-__all__ = ["table"]
+__all__ = ["CANONICAL", "contender", "counted", "table", "unmeasured"]
 
+CANONICAL = "resilience: canonical pipeline"
+"""A total timeout, a retry, a breaker, a bulkhead and a timeout for each attempt."""
 _ROOT = Path(__file__).resolve().parents[1]
-_FEW, _MANY = 200, 1200
-_COUNT = re.compile(r"Collected : (\d+)")
-
-_OURS_ONLY = ("resilience: rejected",)
+_WARM, _FEW, _MANY = 30, 30, 150
 _PARTS = ("breaker", "timeout", "layers")
+_TOTAL = re.compile(r"^totals: (\d+)", re.MULTILINE)
 
 
 def names(options: Options) -> list[str]:
     """What is counted; the quick run leaves the rivals out."""
-    found = ["bare await", "W", "asyncio.timeout", "raised and caught", *_OURS_ONLY]
+    found = [
+        "bare await",
+        "W",
+        "asyncio.timeout",
+        "raised and caught",
+        "resilience: rejected",
+        CANONICAL,
+    ]
     for part in _PARTS:
         for name, _ in options.field.having(part):
             if name == OURS.name or not options.quick:
                 found.append(f"{name}: {part}")
-    return found
+    return found  # fmt: skip
 
 
 def _rejected() -> Contender:
@@ -55,13 +65,27 @@ def _rejected() -> Contender:
     return caught
 
 
-def _contender(name: str) -> Contender:
+def _canonical() -> Contender:
+    settings = Settings(kind="time")
+    guarded = pipeline(
+        Timeout(60.0),
+        retrying(settings),
+        circuit(settings),
+        Bulkhead(100),
+        Timeout(settings.seconds),
+    )
+    return guarded.wrap(floors.callee)
+
+
+def contender(name: str) -> Contender:
+    """Who has this name in the table."""
     plain: dict[str, Callable[[], Contender]] = {
         "bare await": lambda: floors.callee,
         "W": lambda: floors.w,
         "asyncio.timeout": lambda: floors.asyncio_timeout,
         "raised and caught": lambda: floors.raised_and_caught,
         "resilience: rejected": _rejected,
+        CANONICAL: _canonical,
     }
     if name in plain:
         return plain[name]()
@@ -75,49 +99,75 @@ def _contender(name: str) -> Contender:
     return getattr(adapter, part)(floors.callee, settings)  # type: ignore[no-any-return]
 
 
-async def _calls(name: str, calls: int) -> None:
-    contender = _contender(name)
-    for _ in range(calls):
-        await contender(1)
+async def _calls(names: Iterable[str]) -> None:
+    for name in names:
+        call = contender(name)
+        for calls in (_WARM, _FEW, _MANY):
+            for _ in range(calls):
+                await call(1)
+            os.getsid(0)  # the counts since the last one are written down and begin again at 0
 
 
-def _counted(valgrind: str, name: str, calls: int) -> int:
-    done = subprocess.run(
-        [valgrind, "--tool=callgrind", f"--callgrind-out-file={os.devnull}", sys.executable,
-         "-m", "benchmarks.instructions", name, str(calls)],
-        cwd=_ROOT,
-        env={**os.environ, "PYTHONHASHSEED": "0"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )  # fmt: skip
-    found = _COUNT.search(done.stderr)
-    if done.returncode or found is None:
-        raise RuntimeError(f"callgrind failed on {name}:\n{done.stderr}")
-    return int(found[1])
+def unmeasured(more: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that coverage must not trace: it would count the tracer."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    return {**kept, **more}
+
+
+def counted(valgrind: str, names: Iterable[str]) -> dict[str, float]:
+    """
+    Instructions of one call of each.
+
+    Raises:
+        RuntimeError: callgrind failed, or did not write what it was told to.
+    """
+    names = list(names)
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [valgrind, "--tool=callgrind", f"--callgrind-out-file={folder}/out", "--dump-before=getsid",
+             sys.executable, "-m", "benchmarks.instructions", *names],
+            cwd=_ROOT,
+            env=unmeasured({"PYTHONHASHSEED": "0"}),
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )  # fmt: skip
+        dumps = [Path(folder, f"out.{number}") for number in range(1, 3 * len(names) + 1)]
+        if done.returncode or not all(each.exists() for each in dumps):
+            raise RuntimeError(f"callgrind failed:\n{done.stderr[-2000:]}")
+        totals = [int(_TOTAL.findall(each.read_text(encoding="utf-8"))[-1]) for each in dumps]
+    return {
+        name: (totals[3 * place + 2] - totals[3 * place + 1]) / (_MANY - _FEW)
+        for place, name in enumerate(names)
+    }
 
 
 def table(options: Options) -> Table:
     """The counts, or the line that says why there are none."""
-    columns = {"call": "", "instructions": ".0f", "x W": ".2f"}
+    columns = {"call": "", "x W": ".2f", "instructions": ",.0f"}
     title = "Instructions per call (callgrind)"
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         note = "Not counted: valgrind is not installed."
         return Table(name="instructions", title=title, columns=columns, rows=[], notes=[note])
-    counts = {}
-    for name in names(options):
-        options.say(f"instructions: {name}")
-        counts[name] = (_counted(valgrind, name, _MANY) - _counted(valgrind, name, _FEW)) / (
-            _MANY - _FEW
-        )
-    rows = [[name, count, count / counts["W"]] for name, count in counts.items()]
+    options.say("instructions")
+    counts: Mapping[str, float] = counted(valgrind, names(options))
+    rows = [[name, count / counts["W"], count] for name, count in counts.items()]
     notes = [
-        "Successful calls, unless the name says otherwise; the loop around the call is in all of them."
+        (
+            "Successful calls, unless the name says otherwise; the loop around the call is in all of them. What takes "
+            "long for few instructions (a system call, a cache miss) looks cheaper here than by the clock."
+        )
     ]
-    return Table(name="instructions", title=title, columns=columns, rows=rows, notes=notes)
+    return Table(
+        name="instructions",
+        title=title,
+        columns=columns,
+        rows=sorted(rows, key=lambda row: row[1]),
+        notes=notes,
+    )
 
 
 if __name__ == "__main__":
-    asyncio.run(_calls(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(_calls(sys.argv[1:]))

@@ -15,8 +15,12 @@ from benchmarks.report import Table
 __all__ = ["Line", "drawn", "lines_of"]
 
 _WIDTH, _HEIGHT = 1000, 560
-_LEFT, _RIGHT, _TOP, _BOTTOM = 80, 380, 92, 66
+_LEFT, _RIGHT, _TOP, _BOTTOM = 80, 400, 92, 66
 _LABEL_GAP = 17.0
+_MARGIN = 30.0  # px left of the first number of tasks, and right of the last one
+_DODGE = (
+    4.0  # px between the lines at each number of tasks, so that their spreads stand side by side
+)
 _FONT = 'font-family="Helvetica, Arial, sans-serif" font-size="13"'
 _INK, _GREY = 'fill="#1c2529"', 'fill="#5a666c"'
 _OURS = ("#0b5fa5", "#3d8fd1")
@@ -69,7 +73,7 @@ class _Frame:
     def x(self, tasks: float) -> float:
         low, high = self.tasks
         share = math.log(tasks / low) / math.log(high / low) if low < high else 0.0
-        return _LEFT + share * (_WIDTH - _RIGHT - _LEFT)
+        return _LEFT + _MARGIN + share * (_WIDTH - _RIGHT - _LEFT - 2 * _MARGIN)
 
     def y(self, ratio: float) -> float:
         low, high = self.ratios
@@ -115,8 +119,10 @@ def drawn(lines: Sequence[Line], *, subtitle: str) -> str:
     colours = _colours(lines)
     labels = _spread_out({line.name: frame.y(line.points[-1][1]) for line in lines})
     parts = [*_headed(subtitle), *_axes(frame, levels)]
-    for line in sorted(lines, key=lambda each: each.ours):
-        parts += _curve(line, colours[line.name], labels[line.name], frame)
+    drawn_last = sorted(lines, key=lambda each: each.ours)
+    for place, line in enumerate(drawn_last):
+        shift = (place - (len(lines) - 1) / 2) * _DODGE
+        parts += _curve(line, colours[line.name], labels[line.name], frame, shift)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -156,25 +162,28 @@ def _axes(frame: _Frame, levels: Sequence[float]) -> list[str]:
     ]
 
 
-def _curve(line: Line, colour: str, label: float, frame: _Frame) -> list[str]:
+def _curve(line: Line, colour: str, label: float, frame: _Frame, shift: float) -> list[str]:
     width = 3.0 if line.ours else 1.6
     path = " ".join(
-        f"{frame.x(tasks):.1f},{frame.y(ratio):.1f}" for tasks, ratio, _, _ in line.points
+        f"{frame.x(tasks) + shift:.1f},{frame.y(ratio):.1f}" for tasks, ratio, _, _ in line.points
     )
     parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}"/>']
     for tasks, ratio, low, high in line.points:
-        x, bar = f"{frame.x(tasks):.1f}", f'y1="{frame.y(low):.1f}" y2="{frame.y(high):.1f}"'
-        stroke = f'stroke="{colour}" stroke-opacity="0.45" stroke-width="5"'
+        x, bar = (
+            f"{frame.x(tasks) + shift:.1f}",
+            f'y1="{frame.y(low):.1f}" y2="{frame.y(high):.1f}"',
+        )
+        stroke = f'stroke="{colour}" stroke-opacity="0.4" stroke-width="3"'
         dot = f'<circle cx="{x}" cy="{frame.y(ratio):.1f}" r="{width + 0.6:.1f}" fill="{colour}"/>'
         parts += [f'<line x1="{x}" x2="{x}" {bar} {stroke}/>', dot]
     tasks, ratio, _, _ = line.points[-1]
-    start, weight = _WIDTH - _RIGHT + 18, ' font-weight="bold"' if line.ours else ""
-    ends = (
-        f'x1="{frame.x(tasks) + 4:.1f}" x2="{start - 3}" y1="{frame.y(ratio):.1f}" y2="{label:.1f}"'
-    )
+    start, weight = _WIDTH - _RIGHT + 42, ' font-weight="bold"' if line.ours else ""
+    last = frame.x(tasks) + shift + 4
+    ends = f'x1="{last:.1f}" x2="{start - 3}" y1="{frame.y(ratio):.1f}" y2="{label:.1f}"'
+    leader = f'stroke="{colour}" stroke-opacity="0.5" stroke-dasharray="2 3"'  # no measurement
     name = f"{escape(line.name)} ({ratio:.1f})"
     return [
         *parts,
-        f'<line {ends} stroke="{colour}" stroke-opacity="0.5"/>',
+        f"<line {ends} {leader}/>",
         f'<text x="{start}" y="{label + 4:.1f}" fill="{colour}"{weight}>{name}</text>',
     ]

@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -27,6 +28,7 @@ class Options:
         quick: Few rounds and small loads: seconds, and more spread.
         instructions: Count instructions with callgrind as well.
         field: Who takes part.
+        pictures: Folder for the pictures of the fault plans; None: not drawn.
         say: Where progress goes.
     """
 
@@ -34,6 +36,7 @@ class Options:
 
     quick: bool = False
     instructions: bool = False
+    pictures: Path | None = None
     say: Callable[[str], object] = lambda _: None
 
 

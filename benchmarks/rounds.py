@@ -2,7 +2,10 @@
 Interleaved rounds: every contender in turn, many times, so that a noisy minute is everybody's; medians and spread.
 
 The unit of most tables is W, ``async def w(*a, **k): return await f(*a, **k)``. Absolute times are noise; ratios of one
-run are not. The order changes from round to round, so that nobody always follows the same neighbour.
+run are not. The order changes from round to round, so that nobody always follows the same neighbour, and everybody gets
+a slice of time, not a number of calls: who takes a hundred times as long is called a hundredth as often, so that the
+rounds are short and many. The time is the thread's CPU time: nothing here waits for anything, and what other processes
+do is nobody's cost.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from benchmarks.report import Table
 __all__ = ["Contender", "Row", "cost_table", "measure", "rows_of", "shuffled"]
 
 Contender = Callable[[int], Awaitable[object]]
+_FEWEST = 8
 
 
 @attrs.frozen
@@ -34,10 +38,21 @@ class Row:
 
 
 async def _one(contender: Contender, calls: int) -> float:
-    started = time.perf_counter_ns()
+    started = time.thread_time_ns()
     for _ in range(calls):
         await contender(1)
-    return (time.perf_counter_ns() - started) / calls
+    return (time.thread_time_ns() - started) / calls
+
+
+async def _fitting(contender: Contender, seconds: float) -> int:
+    """How many calls fill the slice, by the quickest of some trials; at least `_FEWEST`. They warm it up as well."""
+    calls, quickest = _FEWEST, float("inf")
+    while True:
+        each = await _one(contender, calls) / 1e9
+        quickest = min(quickest, each)
+        if each * calls >= seconds / 4:
+            return max(_FEWEST, round(seconds / quickest))
+        calls *= 2
 
 
 def shuffled(names: Sequence[str], round_number: int) -> list[str]:
@@ -48,25 +63,28 @@ def shuffled(names: Sequence[str], round_number: int) -> list[str]:
 
 
 async def measure(
-    contenders: Mapping[str, Contender], *, rounds: int, calls: int, unit: str = "W"
+    contenders: Mapping[str, Contender], *, rounds: int, seconds: float, unit: str = "W"
 ) -> Sequence[Row]:
     """
-    Rows in the order given.
+    Rows, the cheapest first.
 
     Args:
         contenders: By name; *unit* must be among them.
         rounds: How often each is timed.
-        calls: Calls per timing. Each contender is warmed up with a quarter of them.
+        seconds: How long each timing takes, about.
         unit: Whose time is 1.
     """
+    calls = {name: await _fitting(each, seconds) for name, each in contenders.items()}
     times: list[dict[str, float]] = []
-    for contender in contenders.values():
-        await _one(contender, max(1, calls // 4))
-    for number in range(rounds):
-        gc.collect()
-        times.append(
-            {name: await _one(contenders[name], calls) for name in shuffled([*contenders], number)}
-        )
+    gc.collect()
+    gc.freeze()  # what is there already need not be gone through before each round
+    try:
+        for number in range(rounds):
+            gc.collect()
+            order = shuffled([*contenders], number)
+            times.append({name: await _one(contenders[name], calls[name]) for name in order})
+    finally:
+        gc.unfreeze()
     return rows_of(times, unit)
 
 

@@ -134,7 +134,7 @@ async def _crowd(fn: Function, connections: list[_Connection], each: int) -> flo
 
 async def _measured(port: int, options: Options) -> Table:
     number = _limit(1_000 if options.quick else 10_000)
-    rounds, each = (3, 2) if options.quick else (11, 2)
+    rounds, each = (3, 2) if options.quick else (5, 2)
     contenders: dict[str, Function] = {"bare": _ask}
     for name in ("resilience", "nopanic", "interlock-cb"):
         adapter = options.field.ours if name == "resilience" else options.field.rivals.get(name)

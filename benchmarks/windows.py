@@ -14,7 +14,6 @@ from benchmarks.rounds import Contender, measure
 
 __all__ = ["run"]
 
-_CALLS = 100
 _SLOW_TO_FILL = {"pyresilience": 1_000}
 
 
@@ -64,7 +63,8 @@ async def _table(options: Options) -> Table:
         for name, adapter in options.field.having("breaker"):
             if "count" in adapter.kinds and size <= _SLOW_TO_FILL.get(name, size):
                 contenders |= await _contenders(name, adapter, size)
-        measured = await measure(contenders, rounds=9 if options.quick else 41, calls=_CALLS)
+        rounds, seconds = (7, 0.001) if options.quick else (41, 0.003)
+        measured = await measure(contenders, rounds=rounds, seconds=seconds)
         rows += [
             [size, row.name, row.ratio, f"{row.low:.2f} to {row.high:.2f}", row.nanoseconds]
             for row in measured

@@ -14,11 +14,11 @@ from typing import Any
 import attrs
 
 from benchmarks.outcomes.contenders import (
-    BRISK,
     FAILURES,
     NOPANIC_BRISK,
     NOPANIC_LIKE_OURS,
     OPEN,
+    STATED,
     rejection_classes,
     rivals_in_virtual_time,
 )
@@ -115,7 +115,7 @@ BREAKERS: tuple[Breaker, ...] = (
     _nopanic("nopanic"),
     _nopanic("nopanic, brisk", **NOPANIC_BRISK),
     our_breaker("resilience"),
-    our_breaker("resilience, brisk", **BRISK),
+    our_breaker("resilience, stated", **STATED),
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from xml.sax.saxutils import escape
 
 from benchmarks.outcomes.contenders import CONTENDERS, HALF_OPEN, OPEN
@@ -19,9 +20,9 @@ from benchmarks.outcomes.words import percent, seconds
 
 __all__ = ["picture"]
 
-_COLUMNS = 2
-_WIDTH, _HEIGHT = 440, 104  # of one panel's plot
-_LEFT, _TOP, _GAP_X, _GAP_Y, _BOTTOM = 62, 118, 70, 80, 44
+_COLUMNS = 3
+_WIDTH, _HEIGHT = 330, 110  # of one panel's plot
+_LEFT, _TOP, _GAP_X, _GAP_Y, _BOTTOM = 62, 136, 68, 98, 44
 _STRIP = 8
 _TICKS = 2
 _SMALLEST = 1.5  # px: a break that is over at once is still seen
@@ -132,8 +133,9 @@ class _Panel:
         yield from self._axes()
         yield from self._curves()
         contender, figures = CONTENDERS[self._story.contender], figures_of(self._story)
-        yield f'<text class="name" x="0" y="-23">{escape(contender.name)}</text>'
-        yield f'<text class="quiet" x="0" y="-8">{escape(_summary(figures))}</text>'
+        yield f'<text class="name" x="0" y="-38">{escape(contender.name)}</text>'
+        for place, line in enumerate(_summary(figures)):
+            yield f'<text class="quiet" x="0" y="{15 * place - 22}">{escape(line)}</text>'
         if contender.breaks:
             yield from self._strip()
 
@@ -144,9 +146,11 @@ class _Panel:
         return _HEIGHT * (1 - value / self._top)
 
     def _faults(self) -> Iterator[str]:
-        for span in self._plan.spans():
-            if span.phase.troubled:
-                x, end = self._x(span.start), self._x(span.end)
+        # One block for phases that follow one another: between two blocks there would be a seam.
+        for troubled, spans in groupby(self._plan.spans(), key=lambda span: span.phase.troubled):
+            if troubled:
+                found = [*spans]
+                x, end = self._x(found[0].start), self._x(found[-1].end)
                 yield _block("fault", x, 0, end - x, _HEIGHT)
 
     def _axes(self) -> Iterator[str]:
@@ -201,14 +205,13 @@ def _block(name: str, x: float, y: float, width: float, height: float) -> str:
     )
 
 
-def _summary(figures: Figures) -> str:
-    parts = [
-        f"{percent(figures.goodput)} answered",
-        f"{figures.load:.2f} requests per call",
-    ]
+def _summary(figures: Figures) -> tuple[str, str]:
+    """Two lines: what callers and server had of it, and when."""
+    first = f"{percent(figures.goodput)} answered, {figures.load:.2f} requests per call"
+    parts = []
     if figures.noticed is not None:
         parts.append(f"open after {seconds(figures.noticed)}")
     if figures.recovered is not None:
         late = math.isinf(figures.recovered)
         parts.append("never well again" if late else f"well after {seconds(figures.recovered)}")
-    return ", ".join(parts)
+    return first, ", ".join(parts)

@@ -17,10 +17,12 @@ from benchmarks.outcomes.plans import PLANS
 from benchmarks.outcomes.play import play
 from resilience import ConsecutiveFailures, CountWindow, FailureRate, TimeWindow
 
-__all__ = ["CONDITIONS", "FAULTS", "RATES", "Condition", "judge"]
+__all__ = ["CONDITIONS", "FAULTS", "RATES", "WATCHED", "Condition", "judge"]
 
 RATES = (100.0, 10.0, 1.0)
 FAULTS = ("dead", "brown-out", "hanging")
+WATCHED = DAY / 4
+"""Seconds for which openings are counted: enough to see which condition opens too often."""
 _DEFAULT = FailureRate(0.5, TimeWindow(30))
 
 
@@ -51,14 +53,14 @@ class Condition:
 
     Attributes:
         noticed: By fault and rate: seconds until the circuit opened, or None.
-        openings: By kind of traffic: how often it opened in a day.
+        openings: By kind of traffic: how often it opened in `WATCHED` seconds.
     """
 
     noticed: dict[tuple[str, float], float | None]
     openings: dict[str, int]
 
 
-def judge(name: str, *, seed: int = 1, seconds: float = DAY) -> Condition:
+def judge(name: str, *, seed: int = 1, seconds: float = WATCHED) -> Condition:
     """Play the faults and the days with the condition of this name."""
     settings = CONDITIONS[name]
     contender = Contender("trip", name, name, our_pipeline(**settings))
