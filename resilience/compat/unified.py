@@ -5,7 +5,13 @@ Each warns with what one writes instead (`DeprecationWarning`). What did nothing
 the reason.
 """
 
-from resilience.compat._agents import AgentCircuitBreaker, DomainCircuitBreaker, DomainType
+from resilience.compat._agents import (
+    AgentCircuitBreaker,
+    DomainCircuitBreaker,
+    DomainCircuitBreakerManager,
+    DomainType,
+    domain_circuit_breaker_manager,
+)
 from resilience.compat._circuits import UnifiedCircuitBreaker, UnifiedCircuitBreakerState
 from resilience.compat._errors import CircuitBreakerOpenError
 from resilience.compat._figures import CircuitMetrics
@@ -55,6 +61,7 @@ __all__ = [
     "CircuitOpenException",
     "CircuitState",
     "DomainCircuitBreaker",
+    "DomainCircuitBreakerManager",
     "DomainType",
     "RetryAttempt",
     "RetryConfig",
@@ -68,6 +75,7 @@ __all__ = [
     "UnifiedServiceCircuitBreakers",
     "circuit_breaker",
     "circuit_registry",
+    "domain_circuit_breaker_manager",
     "get_circuit_breaker",
     "get_unified_circuit_breaker_manager",
     "unified_circuit_breaker",

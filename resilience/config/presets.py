@@ -16,8 +16,9 @@ environment/tier     Policy templates by environment and tier (failures, break, 
                      2, 2 s; staging/medium 10, 60 s, 2, 1 s. An attempt has 10 s in production, 12 s in staging.
                      The total is what all attempts and the longest waits need, rounded up.
 domain/...           Breakers by domain (failures, break, probes; two successes close): database 3, 30 s, 2;
-                     external_api 5, 60 s, 3; llm_service 2, 120 s, 1; cache 10, 15 s, 5; file_system 3, 45 s, 2;
-                     network 5, 30 s, 3.
+                     external_api 5, 60 s, 3; llm 2, 120 s, 1; cache 10, 15 s, 5; file_system 3, 45 s, 2; network 5,
+                     30 s, 3; auth 5, 60 s, 1; agent 3, 60 s, 2; websocket 5, 5 s, 1 (the last one is our own: who
+                     waits for a connection is waiting).
 ==================== ==================================================================================================
 
 The policies, templates and domains are those of the production system that `resilience.compat` speaks for. Two numbers
@@ -108,10 +109,13 @@ def _breaker(failures: int, broken: float, probes: int) -> dict[str, Any]:
 BREAKER_PRESETS: Mapping[str, Mapping[str, Any]] = {
     "domain/database": _breaker(3, 30, 2),
     "domain/external_api": _breaker(5, 60, 3),
-    "domain/llm_service": _breaker(2, 120, 1),
+    "domain/llm": _breaker(2, 120, 1),
     "domain/cache": _breaker(10, 15, 5),
     "domain/file_system": _breaker(3, 45, 2),
     "domain/network": _breaker(5, 30, 3),
+    "domain/auth": _breaker(5, 60, 1),
+    "domain/agent": _breaker(3, 60, 2),
+    "domain/websocket": _breaker(5, 5, 1),
 }
 """Breakers, in the shape of a configuration file."""
 

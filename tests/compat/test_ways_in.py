@@ -514,6 +514,42 @@ def test_services(named):
         )
 
 
+def test_the_domain_manager(named):
+    """
+    Section 1.4: key by domain and name, status per domain, reset; reading the status flips no state.
+    """
+    manager = unified.DomainCircuitBreakerManager()
+    database, llm = unified.DomainType.DATABASE, unified.DomainType.LLM_SERVICE
+    for _ in range(3):
+        assert manager.can_execute(database, named)
+        manager.record_failure(database, named, "a message with a secret")
+    assert not manager.can_execute(database, named)
+    manager.record_success(llm, named)
+    status = manager.get_domain_status(database)
+    assert {"total": 1, "open": 1, "closed": 0, "half_open": 0, "health_percentage": 0.0} == status[
+        "summary"
+    ]
+    assert (
+        "open"
+        == manager.get_domain_status(database)["circuit_breakers"][f"database:{named}"]["state"]
+    )
+    every = manager.get_all_status()
+    assert (2, ["database", "llm_service"]) == (every["total_count"], every["domains"])
+    assert {f"database:{named}", f"llm_service:{named}"} == {*every["circuit_breakers"]}
+    assert "secret" not in str(every)
+    assert (True, False) == (
+        manager.reset_circuit_breaker(database, named),
+        manager.reset_circuit_breaker(database, "nobody"),
+    )
+    assert (1, 0) == (
+        manager.reset_all_domain_breakers(llm),
+        manager.reset_all_domain_breakers(unified.DomainType.CACHE),
+    )
+    assert 100.0 == manager.get_domain_status(database)["summary"]["health_percentage"]
+    assert (True, False) == (manager.remove(llm, named), manager.remove(llm, named))
+    assert isinstance(unified.domain_circuit_breaker_manager, unified.DomainCircuitBreakerManager)
+
+
 def test_an_agents_breaker(named, clock):
     """
     Section 1.4: all fields do what they say; success_threshold was a TypeError.
