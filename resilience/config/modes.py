@@ -18,7 +18,10 @@ from resilience.config.reading import PipelinePlan, Plan, PolicyPlan, StepPlan
 from resilience.config.sources import normal
 from resilience.config.table import MODES
 
-__all__ = ["Modes", "modes_of"]
+__all__ = ["MADE_IN_CODE", "Modes", "modes_of"]
+
+MADE_IN_CODE: set[str] = set()
+"""Normal names of the guards of this process that no configuration makes: they read their variable themselves."""
 
 
 @final
@@ -103,7 +106,8 @@ def _told(
     for variable in _ours(environ, prefix):
         name = variable[len(prefix) + 1 : -len("_MODE")]
         mode = environ[variable].strip().lower()
-        if variable in own:
+        in_code = variable.endswith("_MODE") and name in MADE_IN_CODE and name not in known
+        if variable in own or in_code:
             pass
         elif not variable.endswith("_MODE") or name not in known:
             every = {f"{prefix}_{each}_MODE" for each in known} | own

@@ -44,8 +44,8 @@ class GuardedTransport(Guarded, httpx.AsyncBaseTransport):
         listeners: Functions of an `Event`.
         registry: Where the circuits are found, as the family *name*. Two clients that name the same registry, name and
             settings share them. Default: one of its own.
-        mode: ``enforce``; ``observe``: circuits watch, and nothing is repeated, cut off or turned away; ``off``.
-            Default: what ``RESILIENCE_<NAME>_MODE`` says when it is made, else ``enforce``.
+        mode: ``enforce``; ``observe``: what would be done is told, and nothing is repeated, cut off or turned away;
+            ``off``. Default: what ``RESILIENCE_<NAME>_MODE`` says when it is made, else ``enforce``.
 
     Raises:
         CircuitOpenError, and all other `RejectedError`: also a ``httpx.TransportError``.

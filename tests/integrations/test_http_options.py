@@ -18,6 +18,7 @@ from resilience import (
     SingleFlight,
     Timeout,
 )
+from resilience.config import load
 from resilience.integrations._http.guard import FIELDS_OF_ADAPTERS
 from resilience.integrations.httpx import GuardedTransport, HttpOptions
 from resilience.registry import Registry
@@ -123,6 +124,17 @@ def test_the_numbers_are_microsofts():
     assert 10.0 == options.attempt_timeout
     assert {408, 429, *range(500, 600)} == options.retry_statuses == options.failure_statuses
     assert 0.5 == options.replace(failure_ratio=0.5).failure_ratio
+
+
+def test_a_mode_of_a_client_is_no_mistake_of_the_configuration(monkeypatch):
+    """Issue 4: one process may have both; a variable for nobody is a mistake as before."""
+    monkeypatch.setenv("RESILIENCE_PARCELS_MODE", "observe")
+    with pytest.raises(ConfigurationError, match="RESILIENCE_PARCELS_MODE"):
+        load({})
+
+    transport = GuardedTransport(name="parcels")
+
+    assert ("parcels", 0) == (transport.hosts.name, len(load({}).pipelines))
 
 
 async def _one(transport, url="http://one.example/"):

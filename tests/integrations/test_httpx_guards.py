@@ -13,20 +13,23 @@ import anyio
 import pytest
 
 from resilience import (
+    Bulkhead,
     CircuitBreaker,
     CircuitOpenError,
     CircuitState,
     ConfigurationError,
     ConsecutiveFailures,
     Fallback,
+    Hedge,
     Pipeline,
+    RateLimit,
     RejectedError,
     ResilienceError,
     Retry,
     Timeout,
     TimeoutExceededError,
 )
-from resilience.events import CircuitTripped
+from resilience.events import CircuitTripped, WouldHaveActed
 from resilience.integrations.httpx import HttpOptions
 from resilience.registry.families import breakers_in
 from resilience.testing import Recorder
@@ -501,6 +504,23 @@ async def test_a_pipeline_of_ones_own_repeats_no_more_than_is_safe(backend, lib,
     assert [f"127.0.0.1:{server.port}"] == made
 
 
+async def test_hedges_ask_beside_and_leave_nothing(backend, lib, server):
+    """H53: the loser's connection is closed; a request that must not be repeated is not hedged either."""
+    inner = lib.module.AsyncHTTPTransport()
+
+    def pipeline(host):
+        return Pipeline(Hedge(0.2, idempotent=True), Timeout(20))
+
+    async with lib.client(inner, pipeline=pipeline) as client:
+        response = await client.get(f"{server.url}/a?do=hang,200")
+        assert "GET 200" == response.text
+        assert 2 == len(server.asked("/a"))
+        slow = await client.post(f"{server.url}/b?do=slow:1,200", content=b"990")
+        assert "ok" == slow.text
+        assert 1 == len(server.asked("/b"))
+        assert 0 == busy(inner._pool)
+
+
 async def test_a_second_sending_is_refused_whoever_asks_for_it(backend, lib, server):
     """A `Retry` that names `RejectedError` does not get round it."""
 
@@ -607,7 +627,10 @@ async def test_observing_changes_nothing_and_learns(backend, lib, server, own):
             on_result=lambda response: response.status_code >= 500,
             trip=ConsecutiveFailures(1),
         )
-        return Pipeline(Retry(3, on=lib.module.TransportError), breaker, Timeout(0.1))
+        places, rate = Bulkhead(0), RateLimit(1, per=3600)
+        waits = Bulkhead(1, queue=1), RateLimit(1, per=3600, max_wait=60)
+        again = Retry(3, on=lib.module.TransportError)
+        return Pipeline(places, rate, *waits, again, breaker, Timeout(0.1), Timeout(lambda _: 0.0))
 
     settings = {"pipeline": pipeline} if own else {"attempt_timeout": 0.1, "minimum_calls": 1}
     async with lib.client(mode="observe", listeners=[heard], **settings) as client:
@@ -618,6 +641,8 @@ async def test_observing_changes_nothing_and_learns(backend, lib, server, own):
 
     assert 2 == len(server.asked("/a"))
     assert heard.of(CircuitTripped)
+    actions = {each.action for each in heard.of(WouldHaveActed)}
+    assert ({"bulkhead_full", "rate_limited", "timeout"} if own else {"timeout"}) == actions
 
 
 async def test_off_is_the_bare_client(backend, lib, server):

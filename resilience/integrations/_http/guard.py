@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack, final
 
 import attrs
 
+from resilience.config.config import PREFIX
+from resilience.config.modes import MADE_IN_CODE
+from resilience.config.observing import Observed, ObservedTimeout
+from resilience.config.sources import normal
+from resilience.config.table import MODES
 from resilience.core.backoff import FullJitter
 from resilience.core.headers import as_timeout
 from resilience.core.trips import FailureRate
@@ -27,6 +31,7 @@ from resilience.integrations._http.options import HttpOptions
 from resilience.pipeline import Pipeline, flat, quietly
 from resilience.policies.bulkhead import Bulkhead
 from resilience.policies.circuit_breaker import CircuitBreaker
+from resilience.policies.rate_limit import RateLimit
 from resilience.policies.retry import Retry
 from resilience.policies.timeout import Timeout
 from resilience.registry import Family, LivePipeline, Registry
@@ -53,7 +58,6 @@ class Dialect:
 
 
 Mode: TypeAlias = Literal["off", "observe", "enforce"]
-_MODES = ("off", "observe", "enforce")
 
 
 class Settings(TypedDict):
@@ -80,13 +84,13 @@ FIELDS_OF_ADAPTERS: dict[str, Allowed] = {
     "registry": instance(Registry, "a Registry", none=True),
     "mode": one_of(
         "None, 'off', 'observe' or 'enforce'",
-        lambda value: value is None or (isinstance(value, str) and value in _MODES),
+        lambda value: value is None or (isinstance(value, str) and value in MODES),
         {"number": 1, "flag": False, "other word": "dry"},
     ),
 }
 """What each argument of an adapter takes; of ``listeners``, each element."""
 
-_A_MODE = one_of("off, observe or enforce", lambda value: value in _MODES, {})
+_A_MODE = one_of("off, observe or enforce", lambda value: value in MODES, {})
 _A_PIPELINE = instance(Pipeline, "a function of the host's name that returns a Pipeline")
 
 
@@ -183,18 +187,31 @@ class _Build:
                     allowed="a pipeline in which every call has its own",
                 )
             made, called = [own], own.name or called
-        if self.mode != "enforce":
-            # What changes nothing of a call and still learns is the circuit alone.
-            seen = [each for each in flat(made) if isinstance(each, CircuitBreaker)]
-            made = seen if self.mode == "observe" else []
-            for breaker in seen:
-                breaker.observe()
+        if self.mode == "off":
+            made = []
+        elif self.mode == "observe":
+            made = [seen for each in flat(made) for seen in _observing(each)]
         return quietly(*made, Repeat(), name=called, listeners=self.listeners)
+
+
+def _observing(policy: Policy[Any]) -> list[Policy[Any]]:
+    """What learns and tells, and changes nothing of a call; nothing, where that cannot be had."""
+    match policy:
+        case CircuitBreaker():
+            policy.observe()
+            return [policy]
+        case Timeout(seconds=float(seconds)):
+            return [ObservedTimeout(seconds)]
+        case Bulkhead(queue=0) | RateLimit(max_wait=0.0):
+            return [Observed(policy)]  # one that lets calls wait would delay them
+        case _:
+            return []
 
 
 def _mode_of(name: str) -> Mode:
     """What ``RESILIENCE_<NAME>_MODE`` says, or that everything acts."""
-    variable = f"RESILIENCE_{re.sub('[^A-Z0-9]+', '_', name.upper())}_MODE"
+    MADE_IN_CODE.add(normal(name))
+    variable = f"{PREFIX}_{normal(name)}_MODE"
     said = os.environ.get(variable, "enforce").strip().lower()
     check(variable, said, _A_MODE)
     return said  # type: ignore[return-value]  # checked just now

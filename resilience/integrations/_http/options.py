@@ -14,6 +14,7 @@ from typing import Any, Literal, final
 
 import attrs
 
+from resilience.config.presets import preset
 from resilience.errors import ConfigurationError
 from resilience.validation import (
     Allowed,
@@ -27,19 +28,27 @@ from resilience.validation import (
 
 __all__ = ["STANDARD", "HttpOptions"]
 
-STANDARD: dict[str, Any] = {
-    "limit": 1000,
-    "total_timeout": 30.0,
-    "attempts": 4,
-    "backoff": 2.0,
-    "failure_ratio": 0.1,
-    "minimum_calls": 100,
-    "window": 30.0,
-    "break_duration": 5.0,
-    "attempt_timeout": 10.0,
-    "statuses": frozenset({408, 429, *range(500, 600)}),
-}
-"""``AddStandardResilienceHandler``; its three retries are four attempts."""
+
+def _standard() -> dict[str, Any]:
+    steps = {each.get("name", each["type"]): each for each in preset("http_client")["policies"]}
+    breaker = steps["circuit_breaker"]
+    return {
+        "limit": steps["bulkhead"]["limit"],
+        "total_timeout": float(steps["total"]["seconds"]),
+        "attempts": steps["retry"]["attempts"],
+        "backoff": float(steps["retry"]["wait"]["initial"]),
+        "max_delay": float(steps["retry"]["wait"]["cap"]),
+        "failure_ratio": breaker["trip"]["ratio"],
+        "window": float(breaker["trip"]["window"]),
+        "minimum_calls": breaker["trip"]["minimum_calls"],
+        "break_duration": float(breaker["break_duration"]),
+        "attempt_timeout": float(steps["attempt"]["seconds"]),
+        "statuses": frozenset({408, 429, *range(500, 600)}),
+    }
+
+
+STANDARD: dict[str, Any] = _standard()
+"""The preset ``http_client``, and what Microsoft's handler takes for transient."""
 
 IDEMPOTENT = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"})
 """RFC 9110, 9.2.2."""
@@ -140,7 +149,9 @@ class HttpOptions:
     backoff: float = attrs.field(
         default=STANDARD["backoff"], converter=as_seconds, validator=duration(zero=True)
     )
-    max_delay: float = attrs.field(default=30.0, converter=as_seconds, validator=duration())
+    max_delay: float = attrs.field(
+        default=STANDARD["max_delay"], converter=as_seconds, validator=duration()
+    )
     failure_ratio: float = attrs.field(default=STANDARD["failure_ratio"], validator=ratio())
     minimum_calls: int = attrs.field(default=STANDARD["minimum_calls"], validator=count())
     window: float = attrs.field(
