@@ -4,7 +4,7 @@ Which breakers a collector reads: all that live in this process, or the ones it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeAlias, final
 
 from resilience.clock import PROCESS_CLOCK
@@ -13,8 +13,19 @@ from resilience.errors import ConfigurationError, brief
 from resilience.events import Event, Listener
 from resilience.policies.circuit_breaker import CircuitSnapshot, live_breakers
 from resilience.registry import Registry
+from resilience.telemetry._words import OTHER, Labels
 
-__all__ = ["Breakers", "Readable", "limited", "readable", "severity", "snapshots"]
+__all__ = [
+    "GAUGES",
+    "Breakers",
+    "Readable",
+    "gauges",
+    "limited",
+    "others",
+    "readable",
+    "severity",
+    "snapshots",
+]
 
 
 class Readable(Protocol):
@@ -131,6 +142,51 @@ class Filtered:
 def limited(listener: Any, breakers: Breakers) -> Listener:
     """The listener as it is to be wired: of a registry it hears that registry's events alone."""
     return Filtered(listener, Among(breakers)) if isinstance(breakers, Registry) else listener
+
+
+GAUGES: Mapping[str, tuple[str, ...]] = {
+    "Bulkhead": ("limit", "in_flight", "waiting"),
+    "RateLimit": ("available", "waiting"),
+    "Throttle": ("probability",),
+    "RetryBudget": ("available", "asleep"),
+}
+"""What is measured of the snapshots of other policies that hold state."""
+
+
+def others(path: str, given: Iterable[Any]) -> tuple[Any, ...]:
+    """
+    The policies to measure, by hand.
+
+    Raises:
+        ConfigurationError: one has no name or is of a class of which nothing is measured.
+    """
+    found = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    for place, each in enumerate(found):
+        if type(each).__name__ not in GAUGES or not getattr(each, "name", None):
+            allowed = f"a named {', '.join(GAUGES)}"
+            raise ConfigurationError(f"{path}[{place}]", got=brief(each), allowed=allowed)
+    return found
+
+
+def gauges(
+    breakers: Breakers, others: tuple[Any, ...], limit: int
+) -> Iterator[tuple[str, str, str, float]]:
+    """Class, field, name and value of what the given policies, and those of a registry, hold now; *limit* policies."""
+    held = [
+        entry.guard
+        for entry in (breakers.entries() if isinstance(breakers, Registry) else ())
+        if type(entry.guard).__name__ in GAUGES
+    ]
+    label = Labels(limit)
+    seen: set[tuple[str, str]] = set()
+    for each in [*others, *held]:
+        kind, name = type(each).__name__, label(each.name)
+        if (kind, name) in seen or name == OTHER:
+            continue
+        seen.add((kind, name))
+        snapshot = each.snapshot()
+        for field in GAUGES[kind]:
+            yield kind, field, name, getattr(snapshot, field)
 
 
 def severity(snapshot: CircuitSnapshot) -> int:

@@ -15,7 +15,7 @@ import attrs
 from resilience.events import CircuitStateChanged, CircuitTripped, Event
 from resilience.validation import check, count
 
-__all__ = ["OTHER", "Labels", "fields_of", "level_of", "name_of"]
+__all__ = ["OTHER", "Labels", "fields_of", "level_of", "name_of", "snake_case"]
 
 OTHER = "other"
 """The label of everything that came after the limit."""
@@ -25,11 +25,12 @@ _LONGEST = 128
 
 def name_of(event: Event) -> str:
     """``circuit_state_changed`` for a `CircuitStateChanged`."""
-    return _snake_case(type(event).__name__)
+    return snake_case(type(event).__name__)
 
 
 @cache
-def _snake_case(text: str) -> str:
+def snake_case(text: str) -> str:
+    """``RetryBudget`` as ``retry_budget``."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text).lower()
 
 

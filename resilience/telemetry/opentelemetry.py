@@ -24,8 +24,9 @@ from resilience.events import (
     seldom,
 )
 from resilience.policies.circuit_breaker import CircuitSnapshot
+from resilience.telemetry import _sources
 from resilience.telemetry._sources import Breakers, Readable, limited, readable, severity, snapshots
-from resilience.telemetry._words import Labels, name_of
+from resilience.telemetry._words import Labels, name_of, snake_case
 from resilience.telemetry.installation import Installation
 from resilience.validation import check, count, flag
 
@@ -58,6 +59,8 @@ class OpenTelemetryListener:
         meter_provider: Where the instruments are made. Default: the global one.
         breakers: Which breakers to read: None for all of the process, a `Registry`, breakers, or a function that gives
             them. Of a registry ``install`` hears the events of its pipelines and breakers alone.
+        others: Named bulkheads, rate limits, throttles and retry budgets whose numbers are reported too, next to those
+            of a registry given as ``breakers``.
         per_call: Measure each call and attempt too: histograms of their durations. Default True.
         spans: Add an event to the current span, if it is recording, for retries, rejections, timeouts and transitions.
             Default True. No span is made: a call's time belongs to the span that makes it.
@@ -70,6 +73,7 @@ class OpenTelemetryListener:
         meter_provider: MeterProvider | None = None,
         *,
         breakers: Breakers = None,
+        others: Iterable[Any] = (),
         per_call: bool = True,
         spans: bool = True,
         limit: int = 200,
@@ -80,6 +84,8 @@ class OpenTelemetryListener:
         self._breakers: Callable[[], Iterable[Readable]] = readable(
             "OpenTelemetryListener.breakers", breakers
         )
+        self._given = breakers
+        self._others = _sources.others("OpenTelemetryListener.others", others)
         self._spans = spans
         self._limit = limit
         self._closed = False
@@ -129,6 +135,15 @@ class OpenTelemetryListener:
             "1",
             "Share of slow calls in the window.",
         )
+
+        for kind, fields in _sources.GAUGES.items():
+            for field in fields:
+                meter.create_observable_gauge(
+                    f"resilience.{snake_case(kind)}.{field}",
+                    [self._gauge(kind, field)],
+                    "1",
+                    f"{kind}: {field}.",
+                )
 
     def __call__(self, event: Event, /) -> None:
         about: Attributes = {}
@@ -203,8 +218,18 @@ class OpenTelemetryListener:
 
         return observe
 
+    def _gauge(self, kind: str, field: str) -> Any:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            if self._closed:
+                return
+            for each, about, name, value in _sources.gauges(self._given, self._others, self._limit):
+                if (each, about) == (kind, field):
+                    yield Observation(value, {f"resilience.{snake_case(kind)}.name": name})
+
+        return observe
+
     def close(self) -> None:
-        """Report no more breakers: what was made on a meter cannot be taken off it."""
+        """Report nothing that is read any more: what was made on a meter cannot be taken off it."""
         self._closed = True
 
 
@@ -212,6 +237,7 @@ def install(
     meter_provider: MeterProvider | None = None,
     *,
     breakers: Breakers = None,
+    others: Iterable[Any] = (),
     per_call: bool = True,
     spans: bool = True,
     limit: int = 200,
@@ -222,6 +248,11 @@ def install(
     Arguments as in `OpenTelemetryListener`. Once per process: a second one would count everything again.
     """
     listener = OpenTelemetryListener(
-        meter_provider, breakers=breakers, per_call=per_call, spans=spans, limit=limit
+        meter_provider,
+        breakers=breakers,
+        others=others,
+        per_call=per_call,
+        spans=spans,
+        limit=limit,
     )
     return Installation(listener, listener.close, limited(listener, breakers))

@@ -23,8 +23,9 @@ from resilience.events import (
     seldom,
 )
 from resilience.policies.circuit_breaker import CircuitSnapshot
+from resilience.telemetry import _sources
 from resilience.telemetry._sources import Breakers, Readable, limited, readable, severity, snapshots
-from resilience.telemetry._words import Labels, name_of
+from resilience.telemetry._words import Labels, name_of, snake_case
 from resilience.telemetry.installation import Installation
 from resilience.validation import check, count
 
@@ -52,6 +53,8 @@ class PrometheusListener(Collector):
     Args:
         breakers: Which breakers to read: None for all of the process, a `Registry`, breakers, or a function that gives
             them. Of a registry ``install`` hears the events of its pipelines and breakers alone.
+        others: Named bulkheads, rate limits, throttles and retry budgets whose numbers are reported too, next to those
+            of a registry given as ``breakers``.
         per_call: Measure each call and attempt too: histograms of their durations. Default True.
         limit: The most values a label may have, and the most breakers that are reported, the worst first; the rest is
             ``other``. Default 200.
@@ -62,6 +65,7 @@ class PrometheusListener(Collector):
         self,
         *,
         breakers: Breakers = None,
+        others: Iterable[Any] = (),
         per_call: bool = True,
         limit: int = 200,
         buckets: Iterable[float] = BUCKETS,
@@ -71,6 +75,8 @@ class PrometheusListener(Collector):
         self._breakers: Callable[[], Iterable[Readable]] = readable(
             "PrometheusListener.breakers", breakers
         )
+        self._given = breakers
+        self._others = _sources.others("PrometheusListener.others", others)
         self._limit = limit
         self._pipelines, self._circuits, self._errors, self._reasons = (
             Labels(limit) for _ in range(4)
@@ -144,12 +150,14 @@ class PrometheusListener(Collector):
         for each in self._counted:
             yield from each.describe()
         yield from _circuits([], self._limit)
+        yield from _policies([])
 
     def collect(self) -> Iterator[Metric]:
         """What was counted, then what the breakers hold now."""
         for each in self._counted:
             yield from each.collect()
         yield from _circuits(snapshots(self._breakers), self._limit)
+        yield from _policies(_sources.gauges(self._given, self._others, self._limit))
 
 
 def _circuits(found: list[CircuitSnapshot], limit: int) -> Iterator[Metric]:
@@ -200,10 +208,24 @@ def _circuits(found: list[CircuitSnapshot], limit: int) -> Iterator[Metric]:
         yield counter
 
 
+def _policies(measured: Iterable[tuple[str, str, str, float]]) -> Iterator[Metric]:
+    families = {
+        (kind, field): GaugeMetricFamily(
+            f"resilience_{snake_case(kind)}_{field}", f"{kind}: {field}.", labels=["name"]
+        )
+        for kind, fields in _sources.GAUGES.items()
+        for field in fields
+    }
+    for kind, field, name, value in measured:
+        families[kind, field].add_metric([name], value)
+    yield from families.values()
+
+
 def install(
     registry: CollectorRegistry = REGISTRY,
     *,
     breakers: Breakers = None,
+    others: Iterable[Any] = (),
     per_call: bool = True,
     limit: int = 200,
     buckets: Iterable[float] = BUCKETS,
@@ -217,7 +239,7 @@ def install(
         ValueError: *registry* has these series already; nothing was changed.
     """
     listener = PrometheusListener(
-        breakers=breakers, per_call=per_call, limit=limit, buckets=buckets
+        breakers=breakers, others=others, per_call=per_call, limit=limit, buckets=buckets
     )
     registry.register(listener)
     return Installation(

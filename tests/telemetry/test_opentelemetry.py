@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from resilience import (
+    Bulkhead,
     CircuitBreaker,
     CircuitOpenError,
     ConfigurationError,
@@ -189,3 +190,18 @@ def test_bad_options_are_refused(options):
     (field,) = options
     with pytest.raises(ConfigurationError, match=rf"OpenTelemetryListener\.{field} must be"):
         OpenTelemetryListener(**options)
+
+
+def test_other_policies_are_measured_by_name(metrics):
+    """
+    Places of a bulkhead by its name; after ``remove()`` nothing is read.
+    """
+    provider, reader = metrics
+    with install(provider, others=[Bulkhead(5, name="db"), Bulkhead(7, name="api")]):
+        found = read(reader)
+    limits = {
+        dict(k)["resilience.bulkhead.name"]: v
+        for k, v in found["resilience.bulkhead.limit"][1].items()
+    }
+    assert {"db": 5, "api": 7} == limits
+    assert "resilience.bulkhead.limit" not in read(reader)

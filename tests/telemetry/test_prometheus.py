@@ -14,11 +14,15 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 
 from resilience import (
+    Bulkhead,
     CircuitBreaker,
     CircuitOpenError,
     ConfigurationError,
     ConsecutiveFailures,
     Pipeline,
+    RateLimit,
+    RetryBudget,
+    Throttle,
     Timeout,
 )
 from resilience.events import CallFinished
@@ -266,3 +270,49 @@ def test_strangers_are_looked_up_seldom(clock, monkeypatch):
         for n in range(200):
             among(attrs.evolve(event, pipeline=f"more {n}"))
         assert len(among._strangers) <= 1000
+
+
+async def test_other_policies_are_measured_by_name(backend, unit):
+    """
+    Places, tokens and budgets of the policies given, and of those that a registry has; each name once.
+    """
+    registered, metrics = Registry(), CollectorRegistry()
+    places = registered.policy(Bulkhead, "db", limit=5)
+    registered.policy(RateLimit, "api", rate=10)
+    budget = RetryBudget(name="shared")
+    throttle = Throttle(name="soft")
+
+    async def look():
+        return read(metrics)
+
+    with install(metrics, breakers=registered, others=[budget, throttle, places]):
+        found = await places(look)
+    assert (5, 1, 0) == tuple(
+        found[f"bulkhead_{key}", "db"] for key in ("limit", "in_flight", "waiting")
+    )
+    assert found["rate_limit_available", "api"] >= 1
+    assert 0 == found["throttle_probability", "soft"]
+    assert found["retry_budget_available", "shared"] > 0
+    assert 0 == found["retry_budget_asleep", "shared"]
+
+
+def test_they_are_bounded_too():
+    """
+    Law 36: beyond the limit the next names are left out.
+    """
+    metrics = CollectorRegistry()
+    with install(metrics, others=[Bulkhead(1, name=f"b{n}") for n in range(5)], limit=2):
+        found = read(metrics)
+    assert {"b0", "b1"} == {key[1] for key in found if key[0] == "bulkhead_limit"}
+
+
+@pytest.mark.parametrize("other", [Bulkhead(1), Timeout(2), "db", None])
+def test_what_cannot_be_measured_is_refused(other):
+    """
+    A policy without a name has no series, and a value has no state.
+    """
+    with pytest.raises(ConfigurationError, match=r"others\[0\] must be a named Bulkhead"):
+        PrometheusListener(others=[other])
+    if other is None or isinstance(other, str):
+        with pytest.raises(ConfigurationError, match=r"others\[0\] must be a named Bulkhead"):
+            PrometheusListener(others=other)
