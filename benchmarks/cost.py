@@ -24,11 +24,14 @@ from benchmarks.rivals import OURS, Adapter, Function, Kind, Settings
 from benchmarks.rivals.ours import circuit, pipeline, retrying
 from benchmarks.rounds import Contender, cost_table, measure
 from resilience import (
+    AIMD,
     Bulkhead,
     Call,
     CircuitState,
+    ConcurrencyLimit,
     FailureRate,
     Fallback,
+    Gradient2,
     Hedge,
     LastGood,
     Quantile,
@@ -37,6 +40,7 @@ from resilience import (
     SlowRate,
     Throttle,
     Timeout,
+    Vegas,
     deadline,
 )
 from resilience.events import CallRejected, CircuitStateChanged, RetryScheduled
@@ -242,6 +246,9 @@ async def _gates(field: Field) -> dict[str, Contender]:
             floors.callee
         ),
         "Throttle, nobody is turned away": Throttle().wrap(floors.callee),
+        "ConcurrencyLimit, AIMD": ConcurrencyLimit(AIMD()).wrap(floors.callee),
+        "ConcurrencyLimit, Vegas": ConcurrencyLimit(Vegas()).wrap(floors.callee),
+        "ConcurrencyLimit, Gradient2": ConcurrencyLimit(Gradient2()).wrap(floors.callee),
         "anyio.CapacityLimiter": _limited(anyio.CapacityLimiter(10)),
         "anyio.Semaphore": _limited(anyio.Semaphore(10)),
         "asyncio.Semaphore": _limited(asyncio.Semaphore(10)),
@@ -378,7 +385,7 @@ GROUPS = (
     Group("compositions", "Compositions of ours", _compositions),
     Group(
         "gates",
-        "Bulkhead, rate limit and throttle alone, the call succeeds at once",
+        "Bulkhead, rate limit, throttle and adaptive limit alone, the call succeeds at once",
         _gates,
         ours="Bulkhead, a place is free",
         notes=("A rejection is caught; its floor is an error that is raised and caught.",),

@@ -10,6 +10,7 @@ from resilience.checks import Explanation, Finding
 from resilience.core.backoff import FullJitter
 from resilience.core.generations import CircuitState
 from resilience.core.latency import Quantile
+from resilience.core.limits import AIMD, Gradient2, Vegas
 from resilience.core.trips import ConsecutiveFailures, FailureRate, SlowRate
 from resilience.core.windows import CountWindow, TimeWindow
 from resilience.deadlines import deadline, remaining
@@ -32,6 +33,7 @@ from resilience.pipeline import Pipeline
 from resilience.policies.bulkhead import Bulkhead, BulkheadSnapshot, Place
 from resilience.policies.chaos import Chaos, ChaosSnapshot
 from resilience.policies.circuit_breaker import CircuitBreaker, CircuitSnapshot, Isolation, Permit
+from resilience.policies.concurrency_limit import ConcurrencyLimit, ConcurrencyLimitSnapshot
 from resilience.policies.fallback import Fallback
 from resilience.policies.hedge import Hedge
 from resilience.policies.last_good import LastGood, LastGoodSnapshot
@@ -42,6 +44,7 @@ from resilience.policies.throttle import Throttle, ThrottleSnapshot
 from resilience.policies.timeout import Timeout
 
 __all__ = [
+    "AIMD",
     "BudgetSnapshot",
     "Bulkhead",
     "BulkheadFullError",
@@ -54,6 +57,8 @@ __all__ = [
     "CircuitOpenError",
     "CircuitSnapshot",
     "CircuitState",
+    "ConcurrencyLimit",
+    "ConcurrencyLimitSnapshot",
     "ConfigurationError",
     "ConsecutiveFailures",
     "CountWindow",
@@ -64,6 +69,7 @@ __all__ = [
     "Fallback",
     "Finding",
     "FullJitter",
+    "Gradient2",
     "Hedge",
     "Isolation",
     "LastGood",
@@ -93,6 +99,7 @@ __all__ = [
     "TimeWindow",
     "Timeout",
     "TimeoutExceededError",
+    "Vegas",
     "deadline",
     "remaining",
 ]

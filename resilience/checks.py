@@ -17,6 +17,7 @@ from resilience.errors import TimeoutExceededError
 from resilience.policies.bulkhead import Bulkhead
 from resilience.policies.chaos import Chaos
 from resilience.policies.circuit_breaker import CircuitBreaker
+from resilience.policies.concurrency_limit import ConcurrencyLimit
 from resilience.policies.fallback import Fallback
 from resilience.policies.hedge import Hedge
 from resilience.policies.last_good import LastGood
@@ -321,6 +322,7 @@ _SHARED: tuple[tuple[type[Policy[Any]], str], ...] = (
     (Bulkhead, "same-bulkhead"),
     (RateLimit, "same-rate-limit"),
     (Throttle, "same-throttle"),
+    (ConcurrencyLimit, "same-concurrency-limit"),
     (LastGood, "same-last-good"),
     (SingleFlight, "same-flight"),
 )

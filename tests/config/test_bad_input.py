@@ -20,15 +20,18 @@ import tenacity
 
 import resilience
 from resilience import (
+    AIMD,
     Bulkhead,
     Chaos,
     CircuitBreaker,
+    ConcurrencyLimit,
     ConfigurationError,
     ConsecutiveFailures,
     CountWindow,
     FailureRate,
     Fallback,
     FullJitter,
+    Gradient2,
     Hedge,
     LastGood,
     Pipeline,
@@ -42,6 +45,7 @@ from resilience import (
     Throttle,
     Timeout,
     TimeWindow,
+    Vegas,
 )
 from resilience.pipeline import FIELDS
 from resilience.testing import Recorder, run
@@ -54,6 +58,10 @@ VALID: dict[type, Callable[[], dict[str, Any]]] = {
     Bulkhead: lambda: {"limit": 1},
     RateLimit: lambda: {"rate": 1},
     Throttle: dict,
+    ConcurrencyLimit: dict,
+    AIMD: dict,
+    Vegas: dict,
+    Gradient2: dict,
     Retry: lambda: {"on": OSError},
     CircuitBreaker: lambda: {"name": f"refused-{next(_names)}", "on": OSError},
     ConsecutiveFailures: dict,

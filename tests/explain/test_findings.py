@@ -18,6 +18,7 @@ from resilience import (
     Bulkhead,
     Chaos,
     CircuitBreaker,
+    ConcurrencyLimit,
     ConfigurationError,
     ConsecutiveFailures,
     FailureRate,
@@ -59,6 +60,7 @@ CHAOS = Chaos(0.1, fault=OSError)
 PLACES = Bulkhead(2)
 RATE = RateLimit(2)
 SHARE = Throttle()
+BEARS = ConcurrencyLimit()
 
 
 async def _replica(_: object, __: object) -> None:
@@ -137,6 +139,7 @@ FOUND: list[Any] = [
     pytest.param("same-bulkhead", (PLACES, Timeout(2), PLACES), id="places"),
     pytest.param("same-rate-limit", (RATE, retry(), RATE), id="a rate"),
     pytest.param("same-throttle", (SHARE, retry(), SHARE), id="a share"),
+    pytest.param("same-concurrency-limit", (BEARS, Timeout(2), BEARS), id="a size"),
     # a wait that the deadline ends
     pytest.param("wait-does-not-fit", (Timeout(2), Bulkhead(1, queue=1, max_wait=2)), id="queue"),
     pytest.param("wait-does-not-fit", (Timeout(2), retry(), RateLimit(1, max_wait=3)), id="turn"),
@@ -284,6 +287,9 @@ FINE: list[Any] = [
     pytest.param("same-bulkhead", (Bulkhead(2), Bulkhead(2)), id="two bulkheads"),
     pytest.param("same-rate-limit", (RateLimit(2), RateLimit(2, per=60)), id="two rates"),
     pytest.param("same-throttle", (Throttle(), Throttle()), id="two throttles"),
+    pytest.param(
+        "same-concurrency-limit", (ConcurrencyLimit(), ConcurrencyLimit()), id="two of a size"
+    ),
     pytest.param("wait-does-not-fit", (Timeout(3), Bulkhead(1, queue=1, max_wait=2)), id="it fits"),
     pytest.param("wait-does-not-fit", (Timeout(2), Bulkhead(1, queue=1)), id="no limit of its own"),
     pytest.param("wait-does-not-fit", (Timeout(2), Bulkhead(1, max_wait=3)), id="no queue"),
@@ -314,7 +320,7 @@ def test_every_finding_is_tried_both_ways():
              "fallback-never-used", "same-flight", "flight-without-timeout",
              "flight-inside-breaker", "chaos-outside", "same-bulkhead", "same-rate-limit",
              "wait-does-not-fit", "same-throttle", "hedge-multiplies", "hedge-around-breaker",
-             "hedge-too-late"}  # fmt: skip
+             "hedge-too-late", "same-concurrency-limit"}  # fmt: skip
 
     assert codes == {case.values[0] for case in FOUND}
     assert codes == {case.values[0] for case in FINE}

@@ -24,7 +24,13 @@ from resilience.core.buckets import Bucket
 from resilience.core.budget import Ledger, Slot
 from resilience.core.generations import Closed, HalfOpen, Totals
 from resilience.core.lines import Line, Places
-from resilience.policies import bulkhead, circuit_breaker, rate_limit, throttle
+from resilience.policies import (
+    bulkhead,
+    circuit_breaker,
+    concurrency_limit,
+    rate_limit,
+    throttle,
+)
 
 __all__ = ["DOCUMENTED", "MODULES", "Line", "controls", "hidden_calls", "lines_of"]
 
@@ -42,6 +48,7 @@ MODULES: tuple[types.ModuleType, ...] = (
     budgets,
     rate_limit,
     throttle,
+    concurrency_limit,
 )
 
 # What `core.circuit`, `core.lines` and the policies over them promise to add to in a straight line.

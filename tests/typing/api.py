@@ -16,6 +16,7 @@ import httpx2
 import tenacity
 
 from resilience import (
+    AIMD,
     Bulkhead,
     BulkheadSnapshot,
     Call,
@@ -23,12 +24,15 @@ from resilience import (
     CircuitBreaker,
     CircuitOpenError,
     CircuitState,
+    ConcurrencyLimit,
+    ConcurrencyLimitSnapshot,
     ConfigurationError,
     ConsecutiveFailures,
     CountWindow,
     Failure,
     FailureRate,
     Fallback,
+    Gradient2,
     Hedge,
     LastGood,
     Permit,
@@ -49,6 +53,7 @@ from resilience import (
     Timeout,
     TimeoutExceededError,
     TimeWindow,
+    Vegas,
     deadline,
     remaining,
 )
@@ -149,6 +154,11 @@ limit = RateLimit(10, per=timedelta(minutes=1), burst=2, max_wait=1, weight=3)
 RateLimit(0.5, max_wait=timedelta(seconds=2), weight=lambda call: call.attempt)
 throttle = Throttle(2.0, ignore=KeyError, window=timedelta(minutes=2), priority=3)
 Throttle(on=(OSError, ValueError), priority=lambda call: call.attempt, rng=None)
+adaptive = ConcurrencyLimit(Vegas(initial=10, decrease=lambda limit: limit / 2))
+ConcurrencyLimit(
+    AIMD(timeout=timedelta(seconds=1)), partitions={"a": 0.5}, bypass=lambda call: True
+)
+ConcurrencyLimit(Gradient2(maximum=50), partition=lambda call: None, on=OSError)
 timeout = Timeout(2)
 Timeout(timedelta(seconds=2))
 Timeout(lambda call: call.remaining() / 2)
@@ -381,6 +391,9 @@ async def gates() -> None:
     assert_type(limit.snapshot(), RateLimitSnapshot)
     assert_type((limit.available, limit.retry_after, limit.waiting), tuple[float, float, int])
     assert_type(throttle.snapshot(), ThrottleSnapshot)
+    assert_type(adaptive.snapshot(), ConcurrencyLimitSnapshot)
+    assert_type((adaptive.limit, adaptive.in_flight), tuple[int, int])
+    assert_type(await adaptive(lookup, "1"), Item)
     assert_type(await throttle(lookup, "1"), Item)
     assert_type(await Pipeline(timeout, limit, bulkhead)(lookup, "1"), Item)
 
