@@ -37,6 +37,7 @@ from resilience import (
     Quantile,
     RateLimit,
     RetryBudget,
+    SingleFlight,
     SlowRate,
     Throttle,
     Timeout,
@@ -206,6 +207,10 @@ def _policies(field: Field) -> dict[str, Contender]:
         "Retry with a RetryBudget": attrs.evolve(retrying(settings), budget=RetryBudget()),
         "CircuitBreaker": circuit(settings),
         "Bulkhead": Bulkhead(100),
+        "RateLimit": RateLimit(1e9),
+        "Throttle": Throttle(),
+        "Hedge": Hedge(1.0, idempotent=True),
+        "SingleFlight": SingleFlight(key=lambda value: value),
         "Fallback": Fallback(None, on=settings.on),
         "LastGood": LastGood(60.0, key=lambda value: value),
     }

@@ -13,6 +13,8 @@ from typing import Any
 from benchmarks import floors
 from benchmarks.report import Options, Table
 from benchmarks.rivals import Adapter, Function, Settings
+from resilience import CircuitBreaker
+from resilience.registry import Family, Registry
 
 __all__ = ["run"]
 
@@ -89,6 +91,7 @@ async def _breaker_table(options: Options) -> Table:
             options.say(f"memory: breakers of {name}")
             await _made(adapter, settings, 10)
             rows.append([f"{name}, {kind}", *await _made(adapter, settings, number)])
+    rows.append(["resilience, time, keyed in a family", *await _keyed(number)])
     rows.sort(key=lambda row: row[2])
     return Table(
         name="idle",
@@ -107,6 +110,26 @@ async def _breaker_table(options: Options) -> Table:
             )
         ],
     )
+
+
+async def _keyed(number: int) -> tuple[float, float]:
+    """Breakers of one family, by key, with all that keeps them findable."""
+
+    def made(keys: range) -> Family[CircuitBreaker]:
+        family = Registry().family("hosts", on=Settings().on, max_keys=number)
+        for key in keys:
+            family[str(key)]
+        return family
+
+    _traced(lambda: made(range(10)))
+    alone, family = _traced(lambda: made(range(number)))
+    wrapping, guarded = _traced(lambda: [each.wrap(floors.callee) for _, each in family.items()])
+    before = tracemalloc.get_traced_memory()[0]
+    for fn in guarded:
+        await fn(1)
+    gc.collect()
+    called = tracemalloc.get_traced_memory()[0] - before
+    return alone / number, (alone + wrapping + called) / number
 
 
 async def _made(adapter: Adapter, settings: Settings, number: int) -> tuple[float, float]:

@@ -215,7 +215,7 @@ def test_cost_has_a_row_for_each_thing_it_promises():
     assert {"bare await", "three nested wrappers", "asyncio.timeout", "anyio.fail_after"} < {
         *ratios["floors"]
     }
-    assert {"Timeout", "Retry", "CircuitBreaker", "Bulkhead", "Fallback", "LastGood"} < {
+    assert {"Timeout", "Retry", "CircuitBreaker", "Bulkhead", "RateLimit", "Hedge", "LastGood"} < {
         *ratios["policies"]
     }
     assert {"Pipeline()", "Retry + CircuitBreaker + Timeout", "the stated pipeline"} < {
