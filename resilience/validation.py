@@ -354,6 +354,14 @@ def spelled(value: object, *, name: str | None = None, first: str | None = None)
     return f"{name or type(value).__name__}({', '.join(parts)})"
 
 
+def _differ(one: object, other: object) -> bool:
+    """Whether they are not equal, for values of the user's whose equality raises: they do."""
+    try:
+        return bool(one != other)
+    except Exception:  # noqa: BLE001 - the value is the user's, and so is its equality
+        return True
+
+
 def _spelled(value: object) -> str:
     if isinstance(value, tuple):
         inside = ", ".join(map(_spelled, value))

@@ -21,7 +21,7 @@ from resilience.doors import Policy
 from resilience.errors import ConfigurationError, PipelineWarning
 from resilience.pipeline import Pipeline, spliced, without_warnings
 from resilience.policies.circuit_breaker import CircuitBreaker
-from resilience.registry.registry import Registry
+from resilience.registry.registry import Registry, can_change
 from resilience.registry.same import alike, options_of, sketch
 
 __all__ = ["Builder", "drawn", "in_order", "worked_out"]
@@ -112,8 +112,7 @@ def worked_out(
                 policies += found.get(str(step.use), ())
             else:
                 name = step.policy.name if step.policy is not None else str(step.use)
-                if name in sketches:
-                    policies.append(sketches[name])
+                policies.append(sketches[name])
         found[pipeline.name] = tuple(policies)
         for finding in findings_of(policies) if refuse else ():
             if finding.severity == "error":
@@ -188,12 +187,8 @@ class Builder:
             options = {
                 key: value for key, value in whole.items() if key != "name" and not alike(value, present[key])
             }  # fmt: skip
-            try:
+            if can_change(self.registry.get(name), options):
                 self.registry.change(name, **options)
-            except ConfigurationError:
-                if policy.type.cls is CircuitBreaker:
-                    raise
-            else:
                 return True
         if before is not None:
             # What cannot be changed in place is replaced, wherever it stands; its state goes with it.

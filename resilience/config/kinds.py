@@ -70,21 +70,17 @@ class Kind(Protocol):
     @property
     def text(self) -> str:
         """What is allowed, in words."""
-        ...
 
     @property
     def breaches(self) -> Mapping[str, object]:
         """Rule -> a value that breaks it."""
-        ...
 
     @property
     def example(self) -> object:
         """A value that is allowed."""
-        ...
 
     def read(self, value: Any, path: Path, context: Context) -> Any:
         """What the option takes; `BROKEN` if a mistake was noted."""
-        ...
 
     def schema(self, errors: Mapping[str, object]) -> Schema: ...
 
@@ -555,20 +551,8 @@ class Record:
     example: object
     rules: Mapping[str, object] = attrs.field(factory=dict)
 
-    @property
-    def breaches(self) -> Mapping[str, object]:
-        found: dict[str, object] = {
-            "number": 1,
-            "word": "often",
-            "array": [1],
-            "unknown key": {"no_such_key": 1},
-        }
-        return found | dict(self.rules)
-
-    def read(self, value: Any, path: Path, context: Context) -> Any:
-        if not isinstance(value, dict):
-            context.mistakes.add(path, value, self.text)
-            return BROKEN
+    def read(self, value: dict[str, Any], path: Path, context: Context) -> Any:
+        """The object; `BROKEN` if a mistake was noted."""
         options = self.fields.read(value, path, context)
         if options is BROKEN:
             return BROKEN
@@ -682,10 +666,10 @@ class Either:
         return {"anyOf": [self.plain.schema(errors), self.table.schema(errors)]}
 
 
-def kind_of(shape: Shape | None) -> Kind | None:  # noqa: PLR0911 - one for each kind
+def kind_of(shape: Shape | None) -> Kind | None:
     """The kind for a validator of the usual sort; None for the others."""
-    if shape is None:
-        return None
+    if shape is None or shape.kind == "name":
+        return None  # a name is the table's own
     match shape.kind:
         case "seconds":
             return Seconds(shape.zero, shape.none)
@@ -695,7 +679,5 @@ def kind_of(shape: Shape | None) -> Kind | None:  # noqa: PLR0911 - one for each
             return Number(shape.low, shape.high, least=True)
         case "ratio":
             return Number()
-        case "flag":
-            return Flag()
         case _:
-            return Name()
+            return Flag()

@@ -31,9 +31,6 @@ class _Quiet:
         self.gates: list[Callable[[], RejectedError | None]] = []
         self.followers: list[tuple[object, Callable[[], None]]] = []
 
-    def own(self, kind: type[Event]) -> tuple[Listener, ...]:  # noqa: ARG002
-        return ()
-
     def listeners(self, kind: type[Event]) -> tuple[Listener, ...]:  # noqa: ARG002
         return ()
 

@@ -230,12 +230,11 @@ def _put(data: dict[str, Any], path: Path, value: Any) -> None:
 
 def _value_of(text: str) -> Any:
     """A TOML value if it is one, else the text itself."""
-    if len(text) <= LARGEST:
-        try:
-            found = tomllib.loads(f"value = {text}")
-        except (tomllib.TOMLDecodeError, RecursionError, ValueError):
-            return text
-        value = found["value"]
-        if len(found) == 1 and not (isinstance(value, float) and not math.isfinite(value)):
-            return value
-    return text
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError):
+        return text
+    value = found["value"]
+    # A line break in the text would begin another key.
+    plain = len(found) == 1 and not (isinstance(value, float) and not math.isfinite(value))
+    return value if plain else text

@@ -294,6 +294,11 @@ def _tenacity(strategy: str) -> Callable[..., Any]:
     return build
 
 
+def _exponential_jitter(*, initial: float = 1.0, **options: Any) -> Any:
+    # tenacity calls it multiplier, and warns of the name that says what it is.
+    return _tenacity("wait_exponential_jitter")(multiplier=initial, **options)
+
+
 _TIME, _SOME = Seconds(zero=True), Seconds()
 _WAIT = _Reference("wait")
 REFERENCES["wait"] = Variants(
@@ -329,7 +334,7 @@ REFERENCES["wait"] = Variants(
                 {"initial": _SOME, "max": _SOME, "exp_base": Number(high=100.0), "jitter": _TIME},
                 (),
             ),
-            _tenacity("wait_exponential_jitter"),
+            _exponential_jitter,
             {"initial": "500ms", "max": "10s", "jitter": "1s"},
         ),
         "incrementing": Record(
@@ -392,16 +397,14 @@ def _policy(
     word: str, cls: Any, observe: Observing, doc: str, *, quietly: Mapping[str, Any] | None = None,
     least: Mapping[str, Any] | None = None, **given: Kind | None
 ) -> PolicyType:  # fmt: skip
-    fields = _fields(cls, name=None, **given)
+    fields = _fields(cls, **given)
     return PolicyType(word, cls, fields, observe, doc, quietly or {}, least or {})
 
 
 _ON = Errors()
 _IGNORE = Errors(empty=True)
 
-BUDGET = Record(
-    "a table", _fields(RetryBudget, name=None, ttl=Seconds()), RetryBudget, {"ratio": 0.2}
-)
+BUDGET = Record("a table", _fields(RetryBudget, ttl=Seconds()), RetryBudget, {"ratio": 0.2})
 """A table under ``budgets``."""
 
 POLICIES: Mapping[str, PolicyType] = {

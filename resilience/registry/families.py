@@ -118,11 +118,9 @@ class Family(Generic[G]):
             return member.guard
         with self._lock:
             member = self._kept.get(key)
-            if member is None:
+            if member is None:  # pragma: no branch - else another thread made it meanwhile
                 member = self._new(key)
-            if member is None:
-                return self._shared()
-            return member.guard
+            return self._shared() if member is None else member.guard
 
     def peek(self, key: Hashable) -> G | None:
         """The guard of *key* if there is one; none is made, and it counts as no use."""
@@ -197,7 +195,7 @@ class Family(Generic[G]):
     def _gone(self, faded: Any) -> None:
         # Without the lock: the collector may call this in the middle of anything.
         key = faded.key
-        if self._faded.get(key) is faded:
+        if self._faded.get(key) is faded:  # pragma: no branch - else it was made anew meanwhile
             self._faded.pop(key, None)
 
     def _again(self, key: Hashable) -> G | None:
@@ -206,10 +204,8 @@ class Family(Generic[G]):
             return None
         guard: Any = faded.guard()
         if guard is None:
-            # Nobody holds the object, but a function it guards, or a call in flight, holds what it was about.
-            if isinstance(anchor, Policy):
-                return None  # pragma: no cover - the anchor is the guard
-            guard = _revived(anchor, faded.options)
+            # Nobody holds the breaker, but a permit of it holds what it was about.
+            guard = CircuitBreaker._around(anchor, faded.options)  # noqa: SLF001 - our own class
         return guard  # type: ignore[no-any-return]
 
 
@@ -230,12 +226,4 @@ def _hold(member: _Member[Any]) -> str:
 
 def _anchor_of(guard: Policy[Any]) -> Any:
     """What everything that runs through a guard holds, and a guard that nobody uses does not outlive."""
-    if isinstance(guard, CircuitBreaker):
-        return guard._core  # noqa: SLF001 - our own classes
-    return guard._slot if isinstance(guard, LivePipeline) else guard  # noqa: SLF001
-
-
-def _revived(anchor: Any, options: dict[str, Any]) -> Any:
-    if options:
-        return CircuitBreaker._around(anchor, options)  # noqa: SLF001
-    return LivePipeline(anchor)
+    return guard._core if isinstance(guard, CircuitBreaker) else guard  # noqa: SLF001 - our own class

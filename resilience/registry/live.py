@@ -16,7 +16,7 @@ from resilience.bounds import Around, Inner
 from resilience.call import Call, Step
 from resilience.checks import Explanation
 from resilience.doors import F_co, Policy
-from resilience.errors import ConfigurationError, RejectedError
+from resilience.errors import RejectedError
 from resilience.events import Hub
 from resilience.pipeline import Pipeline, flat
 
@@ -53,10 +53,8 @@ class _Line:
 
     def foresee(self) -> RejectedError | None:
         """The rejection a call would meet now."""
-        for gate in self.route.gates:
-            if (rejection := gate()) is not None:
-                return rejection
-        return None
+        found = (gate() for gate in self.route.gates)
+        return next((rejection for rejection in found if rejection is not None), None)
 
     async def __call__(self, call: Call) -> Any:
         step, inside, _ = self.route
@@ -189,14 +187,3 @@ class LivePipeline(Policy[F_co]):
 
     def __deepcopy__(self, _: Any) -> NoReturn:
         self.__reduce_ex__(2)
-
-
-def changed(live: LivePipeline, pipeline: Pipeline[Any]) -> None:
-    """Let new calls through *live* take this pipeline."""
-    before, after = live._key, pipeline._key  # noqa: SLF001 - our own classes
-    if before != after:
-        # A wrapped function has it at hand, and would go on with the old one.
-        raise ConfigurationError(
-            f"{live.name}.key", got=repr(after), allowed=f"what it was: {before!r}"
-        )
-    live._slot.change(pipeline)  # noqa: SLF001

@@ -24,7 +24,7 @@ from resilience.events import ChangeRefused, Event, Hub, Listener, OptionsChange
 from resilience.pipeline import Pipeline, parts_of, spliced
 from resilience.policies.circuit_breaker import CircuitBreaker
 from resilience.registry.families import Family, breakers_in, label_of
-from resilience.registry.live import LivePipeline, Slot, changed
+from resilience.registry.live import LivePipeline, Slot
 from resilience.registry.same import alike, conflict, named, options_of, shown_pipeline, sketch
 from resilience.registry.views import (
     Entry,
@@ -42,7 +42,7 @@ from resilience.verdicts import ErrorFilter, ResultFilter
 if TYPE_CHECKING:
     from tenacity.wait import wait_base
 
-__all__ = ["BreakerOptions", "Registry", "default_registry"]
+__all__ = ["BreakerOptions", "Registry", "can_change", "default_registry"]
 
 P = TypeVar("P", bound=Policy[Any])
 
@@ -425,7 +425,7 @@ class Registry:
             except ConfigurationError as error:
                 self._refused(where, error)
                 raise
-            changed(live, made)
+            live._slot.change(made)  # noqa: SLF001 - our own class
             record.declared = made
             self._tell(OptionsChanged(policy=where, at=_now(), changed=("policies",)))
 
@@ -561,19 +561,25 @@ def _reset(breakers: Iterable[CircuitBreaker]) -> int:
 _FIXED = ("name", "clock")
 
 
+def can_change(guard: Any, names: Iterable[str]) -> bool:
+    """Whether these options of it can be changed while calls run."""
+    if hasattr(guard, "_change"):
+        return True
+    change = getattr(guard, "change", None)
+    return change is not None and {*names} <= {*inspect.signature(change).parameters}
+
+
 def _checked(guard: Any, options: dict[str, Any], where: str) -> dict[str, Any]:
     """The options of *guard* with these in their place, checked; of a breaker all, else those that change."""
     whole = hasattr(guard, "_change")
-    change = getattr(guard, "change", None)
-    if not whole and change is None:
+    if not can_change(guard, ()):
         raise ConfigurationError(
             where,
             got=f"a {type(guard).__name__}",
             allowed="what can be changed while calls run, such as a breaker",
         )
-    able = None if whole else inspect.signature(change).parameters  # type: ignore[arg-type]  # not None
     for name in options:
-        if name in _FIXED or (able is not None and name not in able):
+        if name in _FIXED or not can_change(guard, (name,)):
             raise ConfigurationError(
                 f"{where}.{name}",
                 got="another one",

@@ -16,6 +16,7 @@ from resilience.config.lines import lines_of
 
 DOCUMENT = '''\
 # a comment = "with signs" [and] {brackets}
+'literal "key"' = 0
 title = "a # that is no comment"
 "quoted key" = 'single # too'
 a.b.c = 1 # dotted
@@ -59,12 +60,13 @@ def test_every_key_has_its_line():
     lines = DOCUMENT.split("\n")
 
     assert {
-        ("title",): 2, ("quoted key",): 3, ("a",): 4, ("a", "b", "c"): 4, ("long",): 5, ("other",): 9, ("array",): 12,
-        ("array", 0): 13, ("array", 1): 14, ("array", 2): 15, ("array", 2, 1): 15, ("array", 3, "in"): 16,
-        ("array", 3, "k", 0): 16, ("table",): 19, ("table", "key"): 20, ("table", "A\n"): 21, ("table", "sub"): 22,
-        ("table", "sub", "value"): 23, ("many",): 24, ("many", 0): 24, ("many", 0, "name"): 25,
-        ("many", 0, "parts", 0): 26, ("many", 0, "parts", 0, "p"): 27, ("many", 0, "parts", 1, "p"): 29,
-        ("many", 1): 30, ("many", 1, "name"): 31, ("many", 1, "head"): 32, ("many", 1, "head", "h"): 33,
+        ('literal "key"',): 2,
+        ("title",): 3, ("quoted key",): 4, ("a",): 5, ("a", "b", "c"): 5, ("long",): 6, ("other",): 10, ("array",): 13,
+        ("array", 0): 14, ("array", 1): 15, ("array", 2): 16, ("array", 2, 1): 16, ("array", 3, "in"): 17,
+        ("array", 3, "k", 0): 17, ("table",): 20, ("table", "key"): 21, ("table", "A\n"): 22, ("table", "sub"): 23,
+        ("table", "sub", "value"): 24, ("many",): 25, ("many", 0): 25, ("many", 0, "name"): 26,
+        ("many", 0, "parts", 0): 27, ("many", 0, "parts", 0, "p"): 28, ("many", 0, "parts", 1, "p"): 30,
+        ("many", 1): 31, ("many", 1, "name"): 32, ("many", 1, "head"): 33, ("many", 1, "head", "h"): 34,
     }.items() <= found.items()  # fmt: skip
     for path, line in found.items():
         last = path[-1]

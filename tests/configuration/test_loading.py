@@ -765,3 +765,69 @@ async def test_running_calls_finish_on_the_old_file(backend, unit, site):
         config.reload()
         assert isinstance((await timed(call(2 * unit)))[0], TimeoutExceededError)
     assert [(None, about(2 * unit, backend))] == ended
+
+
+def test_a_preset_that_there_is_not():
+    """
+    Issue 4.2: an unknown pair is an error, with the nearest; nothing falls back to another one in silence.
+    """
+    with pytest.raises(ConfigurationError, match="'production/low'") as caught:
+        preset("production", "low")
+    assert "production/critical" in caught.value.allowed
+    with pytest.raises(ConfigurationError, match="did you mean 'http_client'"):
+        preset("http_clients")
+
+
+def test_three_layers_and_changes_without_a_base():
+    """
+    A table of another type replaces what two layers made of it; a change needs an array below.
+    """
+    config = loaded(
+        {"breakers": {"b": breaker(trip={"type": "consecutive_failures", "n": 3})}},
+        {"breakers": {"b": {"trip": {"n": 4}}}},
+        {"breakers": {"b": {"trip": {"type": "failure_rate"}}}},
+    )
+    assert FailureRate() == config.breaker("b").trip
+    (mistake,) = refused(
+        {"pipelines": {"p": {"mode": "off"}}}, {"pipelines": {"p": {"policies": {"retry": {}}}}}
+    ).mistakes
+    assert ("pipelines.p.policies", "a table of 1") == (mistake.path, mistake.got)
+
+
+def test_a_variable_that_is_no_finite_number():
+    """
+    It is taken as a text, and that is none of the values.
+    """
+    (mistake,) = refused(
+        usual(), environ={"RESILIENCE__PIPELINES__CATALOGUE__TOTAL__SECONDS": "inf"}
+    ).mistakes
+    assert "a text of 3 characters" == mistake.got
+
+
+def test_a_breaker_in_a_pipeline_may_have_a_name_of_its_own():
+    """
+    For errors, logs and the registry.
+    """
+    config = loaded(piped(of("circuit_breaker", on="OSError", name="db"), of("timeout", seconds=1)))
+    assert "db" == config.breaker("db").name
+
+
+def test_budgets_are_shared_and_outlast_a_reload(site):
+    """
+    Issue 4.2: one budget for the retries that name it; unchanged, it is the same object after a reload.
+    """
+    text = "[budgets.all]\nratio = {}\n" + "".join(
+        f"[[pipelines.{name}.policies]]\ntype = 'retry'\non = 'OSError'\nbudget = 'all'\n"
+        for name in "pq"
+    )
+    site.write(text.format(0.1))
+    config = site.load()
+    one, other = (config.pipeline(name).policies[0].budget for name in "pq")
+    assert one is other
+    assert 0.1 == one.ratio
+    site.write(text.format(0.1) + "attempts = 2\n")
+    assert ("q",) == config.reload()
+    assert one is config.pipeline("q").policies[0].budget
+    site.write(text.format(0.2))
+    assert ("p", "q") == config.reload()
+    assert 0.2 == config.pipeline("p").policies[0].budget.ratio

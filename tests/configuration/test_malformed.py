@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import attrs
@@ -18,8 +19,9 @@ import pytest
 from resilience import ConfigurationError
 from resilience.__main__ import main
 from resilience.config import InfrastructureConfigValidator, InvalidConfigError
+from resilience.config.kinds import Either
 from resilience.config.sources import DEEPEST, LARGEST
-from resilience.config.table import POLICIES
+from resilience.config.table import POLICIES, REFERENCES
 from tests.configuration.kit import breaker, least, loaded, malformed, of, piped, refused
 
 CASES = malformed()
@@ -114,16 +116,48 @@ def test_the_least_of_each_is_accepted(word):
 
 @pytest.mark.parametrize(
     ("word", "key"),
-    [(entry.word, key) for entry in POLICIES.values() for key in entry.fields.kinds],
+    [
+        (entry.word, key)
+        for entry in POLICIES.values()
+        for key in entry.whole().kinds
+        if key != "mode"
+    ],
 )
 def test_the_example_of_each_key_is_accepted(word, key):
     """
     Control: the value that the key gives as its example.
     """
-    example = POLICIES[word].fields.kinds[key].example
+    example = POLICIES[word].whole().kinds[key].example
 
     data = {"budgets": {"shared": {}}, **piped(least(POLICIES[word]) | {key: example})}
     assert loaded(data).pipeline("catalogue").policies
+
+
+VARIANTS = {
+    "trip": ("circuit_breaker", "trip"),
+    "wait": ("retry", "wait"),
+    "window": ("circuit_breaker", "trip"),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_examples_of_each_value_are_accepted(name):
+    """
+    Control: every variant of every value that is a table, and each of its keys.
+    """
+    word, key = VARIANTS[name]
+    kind = REFERENCES[name]
+    variants = kind.table if isinstance(kind, Either) else kind
+    for type_, record in variants.kinds.items():
+        whole = variants.examples[type_]
+        for inner, each in record.fields.kinds.items():
+            value = whole | {inner: each.example}
+            given = (
+                {"type": "failure_rate", "window": value, "minimum_calls": 1}
+                if name == "window"
+                else value
+            )
+            assert loaded(piped(of(word, on="OSError") | {key: given})).pipelines, (type_, inner)
 
 
 def test_every_required_option_can_be_written():
@@ -372,3 +406,32 @@ def test_what_contradicts_itself_is_said_where_it_stands():
     )  # fmt: skip
     error = refused(piped(of("timeout", seconds=2), of("timeout", seconds=3)))
     assert "can never fire" in error.mistakes[0].got
+
+
+def test_a_duration_where_a_number_belongs():
+    """
+    A timedelta is data, and no count.
+    """
+    assert (
+        "a timedelta"
+        == refused({"breakers": {"x": breaker(probes=timedelta(seconds=3))}}).mistakes[0].got
+    )
+
+
+def test_what_only_several_options_together_show():
+    """
+    Chaos that raises and returns: the constructor's own words, at the policy's path.
+    """
+    error = refused(piped(of("chaos", rate=0.5, fault="OSError", result=1)))
+    assert ("pipelines.catalogue.policies[0]", "fault and result") == (error.field, error.got)
+
+
+def test_budgets_that_are_none():
+    """
+    A budget is a table with a closed set of keys as well.
+    """
+    assert "budgets.b.ratoi" == refused({"budgets": {"b": {"ratoi": 1}}}).field
+    assert (
+        "seconds from 1 to 60, or a timedelta"
+        == refused({"budgets": {"b": {"ttl": "2m"}}}).mistakes[0].allowed
+    )

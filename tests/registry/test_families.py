@@ -336,3 +336,19 @@ def test_one_build_per_key_under_concurrency(name):
         thread.join(60)
 
     assert sorted(built) == list(range(40))
+
+
+def test_a_permit_by_hand_keeps_its_circuit(hosts):
+    """
+    Law 8: nobody holds the breaker, but a permit of it is out; its failure falls on the circuit that is found again.
+    """
+    permit = hosts["used"].admit()
+    for number in range(10):
+        assert hosts[number]
+    assert "used" not in hosts
+    again = hosts["used"]
+    permit.failure(OSError())
+
+    assert CircuitState.OPEN is again.state
+    assert again.trip == ConsecutiveFailures(1)
+    assert again is hosts["used"]

@@ -381,3 +381,50 @@ def test_reset_one_a_domain_or_all(registry, name):
     assert CircuitState.CLOSED is third.state
     with pytest.raises(KeyError):
         registry.reset("nobody")
+
+
+def test_values_that_cannot_be_compared(registry, name):
+    """
+    Law 6: equality of the user's that raises is no equality.
+    """
+
+    class Awkward:
+        def __call__(self, error: Exception) -> bool:
+            return True
+
+        def __eq__(self, other: object) -> bool:
+            raise RuntimeError("no")
+
+        __hash__ = object.__hash__
+
+    registry.breaker(name, on=Awkward())
+    with pytest.raises(ConfigurationError, match="as it is registered"):
+        registry.breaker(name, on=Awkward())
+
+
+def test_pipelines_inside_are_compared_as_well(registry, name):
+    """
+    By their policies and their name.
+    """
+
+    def inner(seconds: float, inner_name: str = "inner") -> Pipeline:
+        return Pipeline(Retry(3, on=OSError, wait=wait_fixed(seconds)), name=inner_name)
+
+    live = registry.pipeline(name, Timeout(60), inner(1), domain="d")
+    assert live is registry.pipeline(name, Timeout(60), inner(1), domain="d")
+    assert "d" == live.domain
+    for other in (inner(2), inner(1, "other")):
+        with pytest.raises(ConfigurationError):
+            registry.pipeline(name, Timeout(60), other, domain="d")
+
+
+def test_breakers_inside_pipelines_inside_are_found(registry, name):
+    """
+    Issue 4.1: however deep they stand, each once.
+    """
+    gate = CircuitBreaker(name, on=OSError)
+    live = registry.pipeline("inner " + name, gate, Timeout(1))
+    registry.pipeline("outer " + name, Timeout(5), live)
+
+    assert (gate,) == registry.breakers()
+    assert 1 == registry.reset("outer " + name)

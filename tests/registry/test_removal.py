@@ -9,7 +9,7 @@ import itertools
 import anyio
 import pytest
 
-from resilience import CircuitState, ConsecutiveFailures, Pipeline, Timeout
+from resilience import Bulkhead, CircuitState, ConsecutiveFailures, Pipeline, Timeout
 from resilience.registry import Registry
 from resilience.testing import ManualClock, Script, Wait
 from tests.composition.support import timed
@@ -145,3 +145,17 @@ async def test_calls_through_a_pipeline_of_ones_own(backend, unit, name):
         await anyio.sleep(unit)
         assert await registry.remove(name, timeout=60 * unit)
         assert [42] == done
+
+
+async def test_another_policy_is_waited_for_as_well(backend, unit, name):
+    """
+    A bulkhead knows its calls in flight.
+    """
+    registry = Registry()
+    bulkhead = registry.policy(Bulkhead, name, limit=3)
+    assert bulkhead is registry.policy(Bulkhead, name, limit=3)
+    place = bulkhead.admit()
+    assert not await registry.remove(name, timeout=unit / 10)
+    registry.policy(Bulkhead, name, limit=3)
+    place.release()
+    assert await registry.remove(name)
