@@ -346,7 +346,7 @@ def spelled(value: object, *, name: str | None = None, first: str | None = None)
         if hasattr(default, "factory"):
             default = default.factory()
         if each.kw_only:
-            if given != default:
+            if _differ(given, default):
                 shown = by_type if "by_type" in each.metadata else _spelled
                 parts.append(f"{each.name}={shown(given)}")
         elif given is not None:

@@ -108,7 +108,7 @@ def result_filter(*, asynchronous: bool = False) -> Allowed:
 
 def refuse_nothing(owner: str, on: object, on_result: object) -> None:
     """Nothing would ever be a failure: ``on=()`` and no ``on_result``."""
-    if on == () and on_result is None:
+    if isinstance(on, tuple) and not on and on_result is None:
         raise refuse(f"{owner}.on", on, "at least one exception class where on_result is None")
 
 

@@ -22,7 +22,7 @@ from resilience.validation import Shape
 
 __all__ = [
     "BROKEN", "NAME_PATTERN", "Choice", "Context", "Count", "Data", "Either", "Errors", "Fields", "Flag", "Kind",
-    "Name", "Named", "Number", "OneError", "Record", "Seconds", "Variants", "is_name", "kind_of",
+    "Name", "Named", "Number", "OneError", "Record", "Seconds", "Variants", "Vow", "is_name", "kind_of",
 ]  # fmt: skip
 
 BROKEN: Any = object()
@@ -264,6 +264,33 @@ class Flag:
 
     def schema(self, errors: Mapping[str, object]) -> Schema:  # noqa: ARG002
         return {"type": "boolean"}
+
+
+@final
+@attrs.frozen
+class Vow:
+    """True, and nothing else: something that has to be said."""
+
+    text: str = "true: it has to be said"
+    example: object = True
+    breaches: Mapping[str, object] = attrs.field(
+        factory=lambda: {
+            "false": False,
+            "text": "yes",
+            "number": 1,
+            "array": [True],
+            "table": {"on": True},
+        }
+    )
+
+    def read(self, value: Any, path: Path, context: Context) -> Any:
+        if value is True:
+            return True
+        context.mistakes.add(path, value, self.text)
+        return BROKEN
+
+    def schema(self, errors: Mapping[str, object]) -> Schema:  # noqa: ARG002
+        return {"const": True}
 
 
 @final

@@ -35,11 +35,14 @@ from resilience.config.kinds import (
     Schema,
     Seconds,
     Variants,
+    Vow,
     kind_of,
 )
 from resilience.config.mistakes import Path
 from resilience.config.observing import Observed, ObservedTimeout
 from resilience.core.backoff import FullJitter
+from resilience.core.latency import Quantile
+from resilience.core.load import LEVELS
 from resilience.core.trips import ConsecutiveFailures, FailureRate, SlowRate, Trip
 from resilience.core.windows import CountWindow, TimeWindow
 from resilience.doors import Policy
@@ -47,10 +50,12 @@ from resilience.policies.bulkhead import Bulkhead
 from resilience.policies.chaos import Chaos
 from resilience.policies.circuit_breaker import CircuitBreaker
 from resilience.policies.fallback import Fallback
+from resilience.policies.hedge import Hedge
 from resilience.policies.last_good import LastGood
 from resilience.policies.rate_limit import RateLimit
 from resilience.policies.retry import Retry
 from resilience.policies.single_flight import SingleFlight
+from resilience.policies.throttle import Throttle
 from resilience.policies.timeout import Timeout
 from resilience.validation import Allowed
 
@@ -72,6 +77,9 @@ ACCEPTABLE = (
     "fallback-inside-breaker",
     "fallback-inside-retry",
     "fallback-never-used",
+    "hedge-around-breaker",
+    "hedge-multiplies",
+    "hedge-too-late",
     "nested-retries",
     "never-slow",
     "retries-do-not-fit",
@@ -401,6 +409,11 @@ def _policy(
     return PolicyType(word, cls, fields, observe, doc, quietly or {}, least or {})
 
 
+REFERENCES["quantile"] = Variants(
+    "quantile",
+    {"quantile": Record("a share of the calls seen", _fields(Quantile), Quantile, {"ratio": 0.95})},
+)
+
 _ON = Errors()
 _IGNORE = Errors(empty=True)
 
@@ -441,6 +454,15 @@ POLICIES: Mapping[str, PolicyType] = {
             "does to some calls what a dependency may do one day",
             rate=Number(least=True), fault=OneError(), latency=Seconds(), result=Data(), enabled=Flag(),
             least={"latency": "1ms"},
+        ),
+        _policy(
+            "throttle", Throttle, Observed, "turns calls away as far as the dependency does",
+            on=_ON, ignore=_IGNORE, k=Number(1.0, 1000.0, least=True), priority=Count(0, LEVELS - 1),
+        ),
+        _policy(
+            "hedge", Hedge, "another attempt is made or it is not",
+            "begins another attempt beside a slow one",
+            on=_ON, after=Either(Seconds(zero=True), _Reference("quantile")), idempotent=Vow(), budget=Named("budgets"),
         ),
         _policy(
             "fallback", Fallback, "what it would answer with is what the caller would get",

@@ -22,6 +22,7 @@ from resilience.config.kinds import (
     OneError,
     Seconds,
     Variants,
+    Vow,
 )
 from resilience.config.table import POLICIES, REFERENCES
 
@@ -74,6 +75,8 @@ def _text(kind: Kind) -> str:
             return "the [name of an exception class](#exception-classes)"
         case Errors():
             return "[names of exception classes](#exception-classes)"
+        case Vow():
+            return "`true`"
         case Choice():
             return ", ".join(f"`{word}`" for word in kind.words)
         case _:
