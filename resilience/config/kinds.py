@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, Protocol, TypeAlias, final
+from typing import Any, Protocol, TypeAlias, TypeGuard, final
 
 import attrs
 
@@ -65,27 +65,24 @@ class Context:
 
 
 class Kind(Protocol):
-    """One kind of value."""
+    """
+    One kind of value.
+
+    ``text`` says what is allowed; ``breaches`` holds a value that breaks each rule, ``example`` one that breaks none;
+    ``read`` gives what the option takes, or `BROKEN` if a mistake was noted.
+    """
 
     @property
-    def text(self) -> str:
-        """What is allowed, in words."""
-
+    def text(self) -> str: ...
     @property
-    def breaches(self) -> Mapping[str, object]:
-        """Rule -> a value that breaks it."""
-
+    def breaches(self) -> Mapping[str, object]: ...
     @property
-    def example(self) -> object:
-        """A value that is allowed."""
-
-    def read(self, value: Any, path: Path, context: Context) -> Any:
-        """What the option takes; `BROKEN` if a mistake was noted."""
-
+    def example(self) -> object: ...
+    def read(self, value: Any, path: Path, context: Context) -> Any: ...
     def schema(self, errors: Mapping[str, object]) -> Schema: ...
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -74,7 +74,9 @@ def alike(one: object, other: object) -> bool:  # noqa: PLR0911 - one line for e
         return _classes(one) == _classes(other)
     if isinstance(one, Pipeline) and isinstance(other, Pipeline):
         return _alike_each(one.policies, other.policies) and one.name == other.name
-    if isinstance(one, Policy) and type(one) is type(other) and attrs.has(type(one)):
+    if isinstance(one, Policy) and isinstance(other, Policy):
+        if type(one) is not type(other) or not attrs.has(type(one)):
+            return False
         # One that holds state is equal to itself alone.
         return not _has_state(one) and alike(options_of(one), options_of(other))
     if isinstance(one, tuple | list) and isinstance(other, tuple | list):
@@ -95,10 +97,9 @@ def _alike_each(some: Iterable[object], others: Iterable[object]) -> bool:
 
 
 def _classes(value: object) -> frozenset[type] | None:
-    kinds = value if isinstance(value, tuple) else (value,)
-    if not kinds or not all(inspect.isclass(kind) for kind in kinds):
-        return None
-    return frozenset(kinds)
+    given = value if isinstance(value, tuple) else (value,)
+    kinds = frozenset(each for each in given if inspect.isclass(each))
+    return kinds if given and all(map(inspect.isclass, given)) else None
 
 
 def _has_state(policy: Policy[Any]) -> bool:

@@ -57,6 +57,7 @@ from resilience import (
     deadline,
     remaining,
 )
+from resilience.config import Config, InfrastructureConfigValidator, Report, get_config, load
 from resilience.deadlines import Deadline, from_timeout_header, to_timeout_header
 from resilience.events import CallFinished, Event, Subscription, listen
 from resilience.integrations.aiohttp import GuardMiddleware
@@ -64,7 +65,7 @@ from resilience.integrations.asgi import Answer, OperationsApp, ResilienceMiddle
 from resilience.integrations.asgi.types import App, Receive, Scope, Send
 from resilience.integrations.httpx import GuardedTransport, HttpOptions
 from resilience.integrations.httpx2 import GuardedTransport as GuardedTransport2
-from resilience.registry import Registry
+from resilience.registry import LivePipeline, Registry, Summary
 from resilience.telemetry import (
     Alerts,
     EventLog,
@@ -455,6 +456,24 @@ async def insight(app: App, scope: Scope, receive: Receive, send: Send) -> None:
     await middleware(scope, receive, send)
     await operations(scope, receive, send)
     assert_type(answer_of(OSError()), Answer | None)
+
+
+async def names_and_files(registry: Registry) -> None:
+    assert_type(
+        registry.breaker("catalogue", on=OSError, break_duration=timedelta(seconds=5)),
+        CircuitBreaker,
+    )
+    assert_type(registry.policy(Bulkhead, "db", limit=5), Bulkhead)
+    assert_type(registry.summary(domain="db"), Summary)
+    assert_type(await registry.remove("catalogue", timeout=None), bool)
+    config = load("resilience.toml", {"breakers": {}}, errors={"httpx": httpx.TransportError})
+    assert_type(config, Config)
+    assert_type(get_config(reload=True), Config)
+    assert_type(config.breaker("catalogue"), CircuitBreaker)
+    assert_type(config.reload(), tuple[str, ...])
+    live: LivePipeline[Any] = config.pipeline("catalogue")
+    assert_type(await live(lookup, "1"), Item | Any)
+    assert_type(InfrastructureConfigValidator("resilience.toml").validate(), Report)
 
 
 # A helper of a user's that keeps the types of what it guards.
