@@ -27,6 +27,7 @@ from resilience import (
     AIMD,
     Bulkhead,
     Call,
+    Chaos,
     CircuitState,
     ConcurrencyLimit,
     FailureRate,
@@ -240,6 +241,30 @@ def _compositions(field: Field) -> dict[str, Contender]:
     }
 
 
+async def _answers(field: Field) -> dict[str, Contender]:
+    kept = LastGood(60, key="one")
+    await kept.wrap(floors.callee)(1)
+    return _units() | {
+        "Fallback, the call succeeds": Fallback(None, on=OSError).wrap(floors.callee),
+        "LastGood, the answer is kept": LastGood(60).wrap(floors.callee),
+        "LastGood, with a key of its own": LastGood(60, key="one").wrap(floors.callee),
+        "Chaos, off": Chaos(0.1, fault=OSError).wrap(floors.callee),
+        "Chaos, on, the call is spared": Chaos(1e-9, fault=OSError, enabled=True).wrap(
+            floors.callee
+        ),
+        "SingleFlight, one caller": SingleFlight().wrap(floors.callee),
+        "asyncio.create_task, awaited": _in_a_task,
+        "raised and caught": floors.raised_and_caught,
+        "Fallback, a value": Fallback(None, on=Exception).wrap(floors.failing),
+        "LastGood, an old answer": kept.wrap(floors.failing),
+        "Chaos, a fault": _caught(Chaos(1, fault=OSError, enabled=True).wrap(floors.callee)),
+    }
+
+
+async def _in_a_task(value: int) -> int:
+    return await asyncio.create_task(floors.callee(value))
+
+
 async def _gates(field: Field) -> dict[str, Contender]:
     full, used_up = Bulkhead(0), RateLimit(1, per=_FOREVER)
     used_up.admit()
@@ -394,6 +419,15 @@ GROUPS = (
         _gates,
         ours="Bulkhead, a place is free",
         notes=("A rejection is caught; its floor is an error that is raised and caught.",),
+    ),
+    Group(
+        "answers",
+        "Fallback, last good answer, single flight and chaos alone",
+        _answers,
+        ours="Fallback, the call succeeds",
+        notes=(
+            "The last four do not get an answer of the callee; their floor is an error that is raised and caught.",
+        ),
     ),
     Group("doors", "Doors of ours, Retry + CircuitBreaker + Timeout", _doors),
     Group("listeners", "Listeners", _listeners),

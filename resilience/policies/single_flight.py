@@ -275,7 +275,9 @@ def _linked(policy: SingleFlight, core: _Core, step: Step, hub: Hub) -> Step:  #
         except BaseException as left:
             call.entered += flown.call.entered
             if base.fleet.leave(flown.flight, inside):
-                await abandon(flown, call, left)
+                again = await abandon(flown, call, left)
+                if again is not None:
+                    raise again  # noqa: B904 - it came by itself
             raise
         return answer(flown, call, inside)
 
@@ -324,14 +326,16 @@ def _linked(policy: SingleFlight, core: _Core, step: Step, hub: Hub) -> Step:  #
         if isinstance(error, Exception):
             forget_older_tracebacks(error, core, None)
 
-    async def abandon(flown: _Flown, call: Call, left: BaseException) -> None:
+    async def abandon(flown: _Flown, call: Call, left: BaseException) -> BaseException | None:
+        """End the flight; returns the cancellation that came while it ended, if one did."""
+        again: BaseException | None = None
         flown.scope.cancel()
         core.abandoned += 1
         core.tidy(flown.base)
         if isinstance(left, GeneratorExit):  # nothing may be awaited
             flown.orphaned = True
         else:
-            await _until(flown.done)
+            again = await _until(flown.done)
             # Only who turns this cancellation into an error knows what it means for the permits inside.
             flown.call.hand_over(call)
         if hub.wants(FlightAbandoned):
@@ -341,6 +345,7 @@ def _linked(policy: SingleFlight, core: _Core, step: Step, hub: Hub) -> Step:  #
                     policy=label, pipeline=hub.pipeline, at=at, after=at - flown.started
                 )
             )
+        return again
 
     def answer(flown: _Flown, call: Call, inside: Flight | None) -> Any:
         flight, other = flown.flight, flown.call
@@ -374,11 +379,13 @@ def _by_the_callee() -> bool:
     return task is not None and not task.cancelling()
 
 
-async def _until(done: anyio.Event) -> None:
-    """Wait for it, whoever cancels meanwhile: as a task group waits for its tasks."""
+async def _until(done: anyio.Event) -> BaseException | None:
+    """Wait for it, whoever cancels meanwhile, as a task group waits for its tasks; the last cancellation that came."""
+    came: BaseException | None = None
     with anyio.CancelScope(shield=True):
         while not done.is_set():
             try:
                 await done.wait()
-            except asyncio.CancelledError:  # once more, from outside of any scope
-                continue
+            except asyncio.CancelledError as error:  # once more, from outside of any scope
+                came = error
+    return came

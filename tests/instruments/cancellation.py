@@ -45,13 +45,17 @@ import attrs
 import resilience
 from resilience import (
     Bulkhead,
+    Chaos,
     CircuitBreaker,
     ConfigurationError,
+    Fallback,
     Hedge,
+    LastGood,
     Pipeline,
     RateLimit,
     Retry,
     RetryBudget,
+    SingleFlight,
     Timeout,
     deadline,
 )
@@ -140,6 +144,7 @@ class Rig:
         self.bulkheads: list[Bulkhead] = []
         self.limits: list[tuple[_Spent, _Counted]] = []
         self.held: list[Place] = []
+        self.flights: list[SingleFlight] = []
         self.budgets: list[RetryBudget] = []
         self.attempts = self.inside = self.opened = self.closed = self.streams = 0
         policies: list[Policy | Pipeline] = []
@@ -192,6 +197,11 @@ class Rig:
         self.budgets.append(budget)
         return (attrs.evolve(policy, budget=budget),)
 
+    def flying(self) -> Sequence[Policy]:
+        made = SingleFlight(key="one")
+        self.flights.append(made)
+        return (made,)
+
     def listening(self) -> Sequence[Pipeline]:
         recorder = Recorder(CallFinished)
         self.heard.append(recorder)
@@ -207,7 +217,7 @@ class Rig:
             await anyio.lowlevel.checkpoint()
             slow = attempt == 1 and not _SLOW.isdisjoint(self.shape)
             await anyio.sleep(_LONG / 4 if slow else 1)
-            if attempt < 3 and any(kind.startswith("Retry") for kind in self.shape):
+            if attempt < 3 and any(kind.startswith(("Retry", "Fallback")) for kind in self.shape):
                 raise OSError
             return attempt
         finally:
@@ -263,6 +273,10 @@ class Rig:
                 yield "a place in the queue of a rate"
             if bucket.spent != counted.entries:
                 yield f"{counted.entries} calls that spent {bucket.spent} tokens"
+        for flights in self.flights:
+            told = flights.snapshot()
+            if told.in_flight or told.waiting:
+                yield "a flight"
         if any(self.entries):
             yield "a wheel entry"
         if MODES.in_use or MODES.block.get() is not None:
@@ -327,6 +341,11 @@ def _retry_that_asks(_: Rig, __: int) -> Sequence[Policy]:
     )
 
 
+async def _made(_: object, __: object) -> int:
+    await anyio.lowlevel.checkpoint()
+    return 0
+
+
 KINDS: dict[str, Callable[[Rig, int], Sequence[Policy | Pipeline]]] = {
     "Timeout": lambda _, depth: (Timeout(100 - depth),),
     "Timeout (fires)": lambda _, depth: (Timeout(10 - depth),),
@@ -343,6 +362,10 @@ KINDS: dict[str, Callable[[Rig, int], Sequence[Policy | Pipeline]]] = {
     "Bulkhead": lambda rig, _: rig.bulkhead(),
     "Bulkhead (full)": lambda rig, _: rig.bulkhead(full=True),
     "RateLimit (used up)": lambda rig, _: rig.limit(),
+    "Fallback": lambda _, __: (Fallback.using(_made, on=(OSError, TimeoutError)),),
+    "LastGood": lambda _, __: (LastGood(500, key="one"),),
+    "SingleFlight": lambda rig, _: rig.flying(),
+    "Chaos": lambda _, __: (Chaos(1, latency=0.7, enabled=True),),
     "Pipeline (heard)": lambda rig, _: rig.listening(),
 }
 """Every policy, in every condition in which it takes other paths."""
@@ -360,6 +383,7 @@ SHAPES: tuple[tuple[str, ...], ...] = (
     ("Timeout", "Retry", "CircuitBreaker (half-open)", "Timeout (computed)"),
     ("Timeout", "Retry", "CircuitBreaker", "Bulkhead (full)", "Timeout (fires)"),
     ("RateLimit (used up)", "Timeout", "Retry", "CircuitBreaker (half-open)", "Bulkhead"),
+    ("Fallback", "LastGood", "SingleFlight", "Retry", "CircuitBreaker", "Timeout", "Chaos"),
 )
 
 
@@ -509,7 +533,9 @@ def _can_be_closed(scenario: Scenario, backend: str) -> bool:
 
     Nor can a nursery of trio's be left without awaiting its children.
     """
-    if backend == "trio" and any("Hedge" in kind for kind in scenario.shape):
+    if backend == "trio" and any(
+        kind.startswith(("Hedge", "SingleFlight")) for kind in scenario.shape
+    ):
         return False
     return sys.version_info >= (3, 13) or not scenario.door.startswith("stream")
 
@@ -590,6 +616,10 @@ class _Sweep:
         """Run *work* to its end in a task whose cancellation does not leave it."""
         raise NotImplementedError
 
+    async def within(self, rig: Rig, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do it inside of whatever the policies of the rig have to be entered in."""
+        await work()
+
     def between(self, when: str, waits_for: Any, ask: Callable[..., None]) -> None:
         """Ask while the call is suspended."""
         raise NotImplementedError
@@ -603,12 +633,12 @@ class _Sweep:
     async def sweep(self, scenarios: Iterable[Scenario]) -> None:
         for scenario in scenarios:
             try:
-                _, stepped = scenario.start()
+                rig, stepped = scenario.start()
             except ConfigurationError:
                 self.report.refused.add(" > ".join(scenario.shape))
                 continue
             stepped.mapping = True
-            await self.host(lambda: _to_the_end(stepped))  # noqa: B023 - awaited here
+            await self.host(lambda: self.within(rig, lambda: _to_the_end(stepped)))  # noqa: B023 - awaited here
             points = ["start", *stepped.points]
             self.report.points[self.backend, scenario] = points
             hows = [
@@ -625,7 +655,7 @@ class _Sweep:
         end = _End()
         amiss: list[str] = []
         work = self._unstarted if way.when == "unstarted" else self._cancelled
-        await self.host(lambda: work(way, rig, stepped, end, amiss))
+        await self.host(lambda: self.within(rig, lambda: work(way, rig, stepped, end, amiss)))
         self.report.runs[f"{way.backend} {way.how}"] += 1
         if not end.asked:
             amiss.append("the point was not reached again")
@@ -777,6 +807,12 @@ class _TrioSweep(_Sweep):
     async def host(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await work()
 
+    async def within(self, rig: Rig, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            for flights in rig.flights:
+                await stack.enter_async_context(flights)
+            await work()
+
     def whens(self, how: str, point: int) -> Sequence[str]:
         if how == "closed":
             return ("closed",) if point else ()
@@ -845,8 +881,11 @@ def scenarios(
 
 
 def takes(door: str, shape: tuple[str, ...]) -> bool:
-    """What is opened belongs to one task, so no attempts are made in several."""
-    return not door.startswith(("opening", "stream")) or not any("Hedge" in kind for kind in shape)
+    """What is opened belongs to one task and one caller: no attempts are made in several, and no answer is shared."""
+    sharing = ("Hedge", "LastGood", "SingleFlight")
+    return not door.startswith(("opening", "stream")) or not any(
+        kind.startswith(sharing) for kind in shape
+    )
 
 
 def points_text(report: Report) -> str:

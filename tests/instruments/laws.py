@@ -22,11 +22,14 @@ from resilience import (
     CircuitBreaker,
     CircuitOpenError,
     CircuitState,
+    Fallback,
+    LastGood,
     Pipeline,
     RateLimit,
     RateLimitedError,
     Retry,
     RetryBudget,
+    SingleFlight,
     Timeout,
     TimeoutExceededError,
 )
@@ -289,6 +292,37 @@ async def a_turn_comes_when_it_was_told_and_not_for_who_left() -> None:
 
 async def _admitted(limit: RateLimit) -> None:
     limit.admit()
+
+
+@law("2, answers")
+async def a_caller_who_leaves_gets_no_answer() -> None:
+    with anyio.move_on_after(1) as scope:
+        await Fallback("answer", on=Exception)(Script(Wait(50)))
+    assert scope.cancelled_caught
+
+
+@law("2, flights")
+async def a_caller_who_leaves_a_flight_leaves_it_to_the_others() -> None:
+    script = Script(Wait(5, then="answer"))
+    answers: list[object] = []
+
+    async def waits(flights: SingleFlight, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            answers.append(await flights(script))
+
+    async with SingleFlight(key="one") as flights, anyio.create_task_group() as group:
+        group.start_soon(waits, flights, 1)
+        group.start_soon(waits, flights, 50)
+    assert (answers, script.calls) == (["answer"], 1)
+
+
+@law("CA-001")
+async def only_what_the_callee_returned_is_a_good_answer() -> None:
+    kept = LastGood(60, key="one")
+    guarded = Pipeline(kept, Fallback("fallback", on=OSError))
+    assert await guarded(Script(OSError)) == "fallback"
+    own = ValueError("the call's own")
+    assert await _error_of(kept(Script(own))) is own
 
 
 def broken_laws() -> list[str]:

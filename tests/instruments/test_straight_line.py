@@ -16,7 +16,7 @@ import pytest
 
 from resilience import budgets
 from resilience.core import budget, circuit, generations, windows
-from resilience.policies import _retrying, circuit_breaker
+from resilience.policies import _retrying, chaos, circuit_breaker, last_good, single_flight
 
 SWITCHES = (
     "CALL",
@@ -41,6 +41,14 @@ SHARED = {
     "spent": (budget,),
     "refused": (budget,),
     "good": (circuit,),
+    "kept": (last_good,),
+    "served": (last_good,),
+    "missed": (last_good,),
+    "started": (single_flight,),
+    "joined": (single_flight,),
+    "abandoned": (single_flight,),
+    "calls": (chaos,),
+    "injected": (chaos,),
     "_hits_sum": (windows,),
     "_others_sum": (windows,),
 }

@@ -744,7 +744,7 @@ def test_a_loop_that_was_stopped_in_mid_flight_is_forgotten():
 
 def test_a_second_cancellation_waits_for_the_flight_too():
     """
-    As in asyncio's TaskGroup: whoever is cancelled again stays until the flight has ended, and leaves by the first one.
+    As in asyncio's TaskGroup, whoever is cancelled again stays until the flight has ended; he leaves by the last one.
     """
     ended = []
 
@@ -768,7 +768,7 @@ def test_a_second_cancellation_waits_for_the_flight_too():
         except asyncio.CancelledError as error:
             return ended, str(error), task.cancelling(), at_rest(flights)
 
-    assert ([True], "first", 2, True) == run(main)
+    assert ([True], "second", 2, True) == run(main)
 
 
 def test_a_caller_that_is_closed_orphans_its_flight():
