@@ -172,7 +172,7 @@ def gauges(
     breakers: Breakers, others: tuple[Any, ...], limit: int
 ) -> Iterator[tuple[str, str, str, float]]:
     """Class, field, name and value of what the given policies, and those of a registry, hold now; *limit* policies."""
-    held = [
+    held: list[Any] = [
         entry.guard
         for entry in (breakers.entries() if isinstance(breakers, Registry) else ())
         if type(entry.guard).__name__ in GAUGES
