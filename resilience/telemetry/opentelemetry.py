@@ -33,11 +33,11 @@ from resilience.validation import check, count, flag
 try:
     from opentelemetry import metrics, trace
     from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
         "resilience.telemetry.opentelemetry needs opentelemetry-api: "
         "pip install 'resilience-anyio[opentelemetry]'"
-    ) from error
+    ) from _missing
 
 __all__ = ["OpenTelemetryListener", "install"]
 

@@ -34,11 +34,11 @@ try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import Collector
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
         "resilience.telemetry.prometheus needs prometheus-client: "
         "pip install 'resilience-anyio[prometheus]'"
-    ) from error
+    ) from _missing
 
 __all__ = ["PrometheusListener", "install"]
 

@@ -14,10 +14,10 @@ from resilience.telemetry.installation import Installation
 
 try:
     import structlog
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
         "resilience.telemetry.structlog needs structlog: pip install 'resilience-anyio[structlog]'"
-    ) from error
+    ) from _missing
 
 __all__ = ["StructlogListener", "install"]
 

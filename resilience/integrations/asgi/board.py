@@ -106,7 +106,7 @@ class Board:
             self.listens_to = (CircuitStateChanged,)
         self.find: Callable[[], Iterable[Any]] = readable("OperationsApp.breakers", breakers)
         # Transitions and changes; retries and rejections would push them out, and are counted.
-        self.log = EventLog(
+        self.log: EventLog = EventLog(
             100, listens_to=(CircuitStateChanged, CircuitTripped, OptionsChanged, ChangeRefused)
         )
         self._name = Labels(_PIPELINES)
