@@ -113,9 +113,7 @@ class RetryBudget:
 
     def _count(self) -> None:
         """A call succeeded."""
-        slot = self._ledger.current
-        if slot.successes >= slot.edge:
-            slot = self._ledger.turn(self._clock.now())
+        slot = self._ledger.turn(self._clock.now())
         slot.successes += 1
 
     def _take(self) -> bool:

@@ -15,6 +15,8 @@ Why no lock: a sample is two straight-line ``+= 1``, and the turn is one assignm
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from itertools import accumulate
 from typing import final
 
 import attrs
@@ -103,13 +105,8 @@ class Latencies:
         return answer[2]
 
     def _found(self, new: list[int], old: list[int]) -> float:
-        merged = [a + b for a, b in zip(new, old, strict=True)]
-        rank = self._options.ratio * sum(merged)
-        seen, place = 0, 0
-        for place, number in enumerate(merged):  # noqa: B007 - it is where the rank was reached
-            seen += number
-            if seen >= rank - 1e-9:
-                break
+        seen = list(accumulate(a + b for a, b in zip(new, old, strict=True)))
+        place = bisect_left(seen, self._options.ratio * seen[-1] - 1e-9)
         # Of a bucket the value that is as far from its least as from its greatest, in percent.
         return _SHORTEST * math.exp(place * _LOG_GROWTH) * (1 - _ERROR)
 

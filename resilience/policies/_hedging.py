@@ -146,7 +146,9 @@ class Hedging:
         late: CancelledError | None = None
         while not conductor.done():
             try:
-                await asyncio.wait([conductor])
+                # From a scope it would come again at each turn of the loop, for as long as a loser needs.
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait([conductor])
             except CancelledError as error:
                 late = error
             except GeneratorExit:

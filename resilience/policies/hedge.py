@@ -146,13 +146,7 @@ class Hedge(Stateful):
                 first = min(each.first for each in begun)
                 last = max(each.last for each in begun) + after
                 # The next one begins while this one runs, when its delay is over, or when it fails: at the latest then.
-                begun = merged(
-                    Reach(each.attempts, first, min(each.last, last))
-                    for each in found
-                    if first < deadline
-                )
-                if not begun:
-                    break
+                begun = merged(Reach(each.attempts, first, min(each.last, last)) for each in found)
             return merged(ends)
 
         return reach

@@ -359,6 +359,83 @@ async def test_a_loser_that_raises_while_it_is_cut_off_changes_nothing(backend, 
     assert 2 == await Pipeline(hedge(unit)).informed(callee)()
 
 
+async def test_a_hedge_is_not_begun_when_all_is_over_at_once(backend):
+    """Nought seconds, and an answer without a wait: nobody else is asked, and nobody is left."""
+    script = Script("first")
+
+    assert "first" == await hedge(0)(script)
+    await anyio.lowlevel.checkpoint()
+    assert 1 == script.calls or backend in {"trio", "asyncio+eager"}
+
+
+async def test_a_failure_after_the_deadline_starts_nobody(backend, unit):
+    """Law 24: of a callee that could not be cut off in time."""
+    heard = Recorder(HedgeSkipped)
+    started: list[None] = []
+
+    async def shielded() -> None:
+        started.append(None)
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(3 * unit)
+            raise OSError
+
+    await built(Timeout(2 * unit), hedge(9 * unit), listeners=[heard]).outcome(shielded)
+    assert 1 == len(started)
+    # On trio the caller is told before anybody asks for another attempt.
+    assert ["deadline"] * (backend != "trio") == [each.reason for each in heard]
+
+
+async def test_a_loser_that_answers_from_its_shield(backend, unit):
+    """Law 32: it is never cut off; its result is discarded."""
+    discarded: list[Any] = []
+
+    async def callee(call: Call) -> int:
+        if call.attempt == 1:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(5 * unit)
+                return 1
+        return 2
+
+    guard = hedge(2 * unit, on_discard=discarded.append)
+    assert 2 == await Pipeline(guard).informed(callee)()
+    assert [1] == discarded
+    await anyio.sleep(unit)
+    assert 0 == pending_cancellations()
+
+
+async def test_a_listener_that_interrupts_is_the_callers(backend, unit):
+    """Law 2: what is no Exception is raised where the call is awaited, not in a task of ours."""
+    error = Interrupted()
+
+    def listener(event: object) -> None:
+        raise error
+
+    listener.listens_to = (HedgeStarted,)  # type: ignore[attr-defined]
+    callee = Attempts((9 * unit, 1))
+    with pytest.raises(Interrupted) as caught:
+        await Pipeline(hedge(unit), listeners=[listener])(callee)
+    assert error is caught.value
+    assert 0 == callee.running
+
+
+async def test_an_answer_beats_a_caller_who_leaves_while_the_losers_end(backend, unit):
+    """T5: it was produced; the wait for a loser in its shield does not turn the loop."""
+
+    async def callee(call: Call) -> int:
+        if call.attempt == 1:
+            await anyio.sleep(2 * unit)
+            return 1
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(9 * unit)
+        return 2
+
+    answers: list[Any] = []
+    with anyio.move_on_after(4 * unit) as scope:
+        answers.append(await Pipeline(hedge(unit)).informed(callee)())
+        await anyio.lowlevel.checkpoint()
+    assert ([1], True) == (answers, scope.cancelled_caught)
+
+
 # -------------------------------------------------------------- what is discarded
 
 
