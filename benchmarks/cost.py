@@ -506,7 +506,7 @@ async def _table(group: Group, options: Options) -> Table:
     contenders = group.contenders(options.field)
     if asyncio.iscoroutine(contenders):
         contenders = await contenders
-    rounds, seconds = (7, 0.002) if options.quick else (41, 0.004)
+    rounds, seconds = (7, 0.002) if options.quick else (31, 0.004)
     rows = await measure(contenders, rounds=rounds, seconds=seconds, unit=group.unit)
     return cost_table(
         group.name, group.title, rows, unit=group.unit, ours=group.ours, notes=group.notes
