@@ -46,15 +46,11 @@ class Flight:
 
     def waits_for(self, other: Flight) -> bool:
         """Whether it cannot land before *other* has."""
-        seen: list[Flight] = []
-        stack: list[Flight] = [self]
-        while stack:
-            each = stack.pop()
+        reached: list[Flight] = [self]
+        for each in reached:
             if each is other:
                 return True
-            if each not in seen:
-                seen.append(each)
-                stack.extend(each.ahead)
+            reached += [one for one in each.ahead if one not in reached]
         return False
 
     def landed(self, result: Any, error: BaseException | None) -> None:

@@ -41,9 +41,6 @@ __all__ = ["Chaos", "ChaosSnapshot"]
 class _Nothing:
     """In the place of a result that is not to be injected: None would be one."""
 
-    def __repr__(self) -> str:
-        return "NOTHING"
-
 
 NOTHING: Final = _Nothing()
 Fault: TypeAlias = "type[Exception] | Exception | Callable[[Call], Exception | None]"

@@ -228,7 +228,7 @@ class SingleFlight(Stateful):
             # Flights keep their errors to their callers, so this one is the block's own.
             if raised.exceptions == (error,):
                 return False
-            raise
+            raise  # pragma: no cover - nothing else has been seen to get into it
 
 
 @final

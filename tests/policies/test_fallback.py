@@ -16,6 +16,7 @@ import tenacity
 from resilience import (
     Call,
     CircuitOpenError,
+    ConfigurationError,
     Fallback,
     Pipeline,
     RejectedError,
@@ -23,7 +24,7 @@ from resilience import (
     Timeout,
     TimeoutExceededError,
 )
-from resilience.events import FallbackFailed, FallbackUsed
+from resilience.events import LOGGER, FallbackFailed, FallbackUsed
 from resilience.testing import Hang, Recorder, Script
 from tests.composition.support import breaker, pending_cancellations
 
@@ -464,7 +465,14 @@ async def test_nobody_listens_and_nothing_is_made(backend):
     """
     Law 36: without a listener and a log there is no event, and the answer is the same.
     """
+    LOGGER.disabled = True  # the fixture of all tests puts it back
+    failing = Fallback.using(Script(KeyError), on=OSError)
+
     assert "cached" == await Fallback("cached", on=OSError)(Script(OSError))
+    with pytest.raises(KeyError):
+        await failing(Script(OSError))
+    with pytest.raises(ConfigurationError, match="at least one async function"):
+        Fallback.using(on=OSError)
 
 
 def test_equal_and_hashable_whatever_the_value():

@@ -595,6 +595,7 @@ def test_on_asyncio_it_need_not_be_entered(backend_):
         fetch = flights.wrap(service)
 
         assert ["answer"] * 3 == await gathered(fetch, fetch, fetch)
+        assert 7 == await flights(Script(7))
         with anyio.move_on_after(0.05):
             await fetch()
         assert at_rest(flights)
@@ -827,6 +828,19 @@ async def test_nothing_of_a_flight_is_kept(backend, unit):
             assert None is watched()
         finally:
             gc.enable()
+
+
+async def test_a_caller_who_has_left_before_it_starts(backend):
+    """
+    CP-003: whether the flight had begun or not, nothing of it is left; trio begins tasks in any order.
+    """
+    async with SingleFlight() as flights:
+        for _ in range(30):
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await flights(Script(Hang()))
+            assert scope.cancelled_caught
+            assert at_rest(flights)
 
 
 async def test_cancellation_leaves_no_trace(backend, unit):

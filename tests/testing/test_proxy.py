@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import anyio
 import anyio.abc
@@ -32,6 +33,7 @@ from resilience.testing import (
     Slice,
     run,
 )
+from resilience.testing import proxy as proxy_module
 from tests.composition.support import breaker
 
 _LIMIT = 60  # seconds after which something is lost and not late
@@ -263,6 +265,43 @@ async def test_a_reset_in_the_middle_of_an_answer():
 
 
 @on_every_backend
+async def test_a_reset_of_what_has_passed_already():
+    """
+    More has passed than is allowed by now: nothing more does.
+    """
+    async with echo_behind() as proxy, await connect(proxy) as stream:
+        await stream.send(b"ping")
+        assert b"ping" == await exactly(stream, 4)
+        proxy.add(Reset(2, direction="down"))
+        await stream.send(b"pong")
+        with pytest.raises(anyio.BrokenResourceError):
+            await stream.receive()
+
+
+@on_every_backend
+async def test_what_cannot_be_delivered_ends_the_connection():
+    """
+    The receiver is gone: the sender's connection is reset, in whatever moment that is found out.
+    """
+
+    class Gone:
+        """A socket whose other end has left."""
+
+        def send(self, _: bytes) -> int:
+            raise BrokenPipeError
+
+    client, other = socket.socketpair()
+    with other:
+        connection = proxy_module._Connection(proxy_module._Network(random.Random(7)), client)
+        send, receive = anyio.create_memory_object_stream[tuple[float, bytes]](1)
+        async with send, receive:
+            await send.send((0.0, b"ping"))
+            await connection._deliver(receive, Gone(), "up")
+        assert connection._broken
+        connection.close()
+
+
+@on_every_backend
 async def test_a_reset_on_request():
     """
     `reset` breaks what is open now, and nothing that comes later.
@@ -451,11 +490,11 @@ def test_it_can_be_made_outside_of_a_loop():
     assert () == proxy.toxics
 
 
-def test_a_client_that_is_gone_before_it_is_accepted():
+@on_every_backend
+async def test_a_client_that_is_gone_before_it_is_accepted():
     """
     The listener goes on.
     """
-    from resilience.testing.proxy import _accept  # noqa: PLC0415 - its own floor
 
     class Aborted:
         """A listener whose client has left."""
@@ -463,4 +502,9 @@ def test_a_client_that_is_gone_before_it_is_accepted():
         def accept(self) -> None:
             raise ConnectionAbortedError
 
-    assert None is _accept(Aborted())
+    assert None is proxy_module._accept(Aborted())
+    first = iter([None])
+    accept = proxy_module._accept
+    with mock.patch.object(proxy_module, "_accept", lambda at: next(first, accept) and accept(at)):
+        async with echo_behind() as proxy:
+            assert b"ping" == await asked(proxy)
