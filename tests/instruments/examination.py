@@ -40,6 +40,7 @@ _PLACES = cancellation.scenarios(
         ("Timeout (fires)", "Retry"),
         ("Retry", "CircuitBreaker (half-open)"),
         ("CircuitBreaker (watching)", "Timeout (fires)"),
+        ("deadline", "Timeout"),
     ],
     ["call", "stream(hold)"],
 )
