@@ -30,31 +30,24 @@ _MOST = 10**6
 
 
 class Estimate(Protocol):
-    """What is known so far."""
+    """
+    What is known so far.
+
+    ``limit``: calls at once, >= 1. ``sample(seconds, in_flight, dropped=...)``: a call ended; the limit from now on.
+    *seconds* is how long it took, > 0, or how long until it was dropped; *in_flight* how many ran when it began, itself
+    included.
+    """
 
     @property
-    def limit(self) -> int:
-        """Calls at once, >= 1."""
-        ...
+    def limit(self) -> int: ...
 
-    def sample(self, seconds: float, in_flight: int, *, dropped: bool) -> int:
-        """
-        A call ended; the limit from now on.
-
-        Args:
-            seconds: How long it took, > 0; of a dropped one, how long until it was cut off.
-            in_flight: Calls that ran when it began, itself included.
-            dropped: It was not answered.
-        """
-        ...
+    def sample(self, seconds: float, in_flight: int, *, dropped: bool) -> int: ...
 
 
 class Algorithm(Protocol):
-    """The numbers of one way to find a limit."""
+    """The numbers of one way to find a limit; ``start`` makes a fresh estimate."""
 
-    def start(self, rng: Rng) -> Estimate:
-        """A fresh estimate."""
-        ...
+    def start(self, rng: Rng) -> Estimate: ...
 
 
 def _function() -> Allowed:
