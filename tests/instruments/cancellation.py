@@ -44,9 +44,11 @@ import attrs
 
 import resilience
 from resilience import (
+    AIMD,
     Bulkhead,
     Chaos,
     CircuitBreaker,
+    ConcurrencyLimit,
     ConfigurationError,
     Fallback,
     Hedge,
@@ -56,6 +58,7 @@ from resilience import (
     Retry,
     RetryBudget,
     SingleFlight,
+    Throttle,
     Timeout,
     deadline,
 )
@@ -142,6 +145,7 @@ class Rig:
         self.entries: list[dict[Call, Any]] = []
         self.heard: list[Recorder] = []
         self.bulkheads: list[Bulkhead] = []
+        self.adaptives: list[ConcurrencyLimit] = []
         self.limits: list[tuple[_Spent, _Counted]] = []
         self.held: list[Place] = []
         self.flights: list[SingleFlight] = []
@@ -200,6 +204,11 @@ class Rig:
     def flying(self) -> Sequence[Policy]:
         made = SingleFlight(key="one")
         self.flights.append(made)
+        return (made,)
+
+    def adaptive(self) -> Sequence[Policy]:
+        made = ConcurrencyLimit(AIMD(minimum=1))
+        self.adaptives.append(made)
         return (made,)
 
     def listening(self) -> Sequence[Pipeline]:
@@ -268,6 +277,8 @@ class Rig:
                 yield "a place"
             if bulkhead.waiting:
                 yield "a place in a queue"
+        if any(each.in_flight for each in self.adaptives):
+            yield "a place of an adaptive limit"
         for bucket, counted in self.limits:
             if bucket.waiting or bucket.queued:
                 yield "a place in the queue of a rate"
@@ -366,6 +377,8 @@ KINDS: dict[str, Callable[[Rig, int], Sequence[Policy | Pipeline]]] = {
     "LastGood": lambda _, __: (LastGood(500, key="one"),),
     "SingleFlight": lambda rig, _: rig.flying(),
     "Chaos": lambda _, __: (Chaos(1, latency=0.7, enabled=True),),
+    "Throttle": lambda _, __: (Throttle(),),
+    "ConcurrencyLimit": lambda rig, _: rig.adaptive(),
     "Pipeline (heard)": lambda rig, _: rig.listening(),
 }
 """Every policy, in every condition in which it takes other paths."""
