@@ -831,3 +831,13 @@ def test_budgets_are_shared_and_outlast_a_reload(site):
     site.write(text.format(0.2))
     assert ("p", "q") == config.reload()
     assert 0.2 == config.pipeline("p").policies[0].budget.ratio
+
+
+def test_none_is_the_default_of_an_option_that_has_it():
+    """
+    TOML has no such value, and a mapping has.
+    """
+    (retry,) = (
+        loaded(piped(of("retry", on="OSError", attempts=None))).pipeline("catalogue").policies
+    )
+    assert 3 == retry.attempts

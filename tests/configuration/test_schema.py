@@ -129,8 +129,8 @@ def test_any_value_under_any_key(data):
     entry = data.draw(st.sampled_from([*POLICIES.values()]))
     key = data.draw(st.sampled_from([*entry.whole().kinds, "no_such_key"]))
     value = data.draw(VALUES)
-    if (entry.word, key) in {("fallback", "value"), ("chaos", "result"), ("retry", "budget")}:
-        return
+    if key in {"budget", "result"} or (entry.word, key) == ("fallback", "value"):
+        return  # a name that has to exist; any data
     whole = piped(least(entry) | {key: value})
 
     assert VALIDATOR.is_valid(whole) == _loads(whole)

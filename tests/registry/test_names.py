@@ -8,6 +8,7 @@ import copy
 import itertools
 import pickle
 import threading
+from contextlib import asynccontextmanager
 
 import pytest
 from tenacity import retry_if_exception_type, wait_exponential, wait_fixed
@@ -21,9 +22,10 @@ from resilience import (
     Retry,
     Timeout,
 )
+from resilience.events import CallFinished, listen
 from resilience.registry import Registry, default_registry
 from resilience.registry.registry import FIELDS
-from resilience.testing import Script
+from resilience.testing import Recorder, Script
 from tests.laws.breaker.kit import open_up
 
 _numbers = itertools.count(1)
@@ -191,6 +193,8 @@ def test_a_pipeline_by_name(registry, name):
     assert "Timeout(10.0)" in caught.value.allowed
     with pytest.raises(ConfigurationError):
         registry.pipeline("of " + name, Timeout(10), gate, Timeout(2), enabled=False)
+    with pytest.raises(ConfigurationError):
+        registry.pipeline("of " + name, Retry(on=OSError), gate, Timeout(2))
 
 
 def test_equal_policies_are_the_same_and_breakers_are_not(registry, name):
@@ -297,6 +301,31 @@ async def test_a_live_pipeline_has_all_doors(backend, registry, name):
     for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="belongs to its registry"):
             attempt(live)
+
+
+async def test_other_doors_of_a_live_pipeline(backend, registry, name):
+    """
+    Connections and streams are guarded as by any pipeline, and who listens to the process hears of its calls.
+    """
+    live = registry.pipeline(name, Retry(2, on=OSError, wait=wait_fixed(0)), Timeout(50))
+    tries = Script(OSError, 1)
+
+    @asynccontextmanager
+    async def connect():
+        yield await tries()
+
+    async def rows():
+        yield 1
+        yield 2
+
+    async with live.opening(connect)() as connection:
+        assert 1 == connection
+    async with live.stream(rows)() as items:
+        assert [1, 2] == [item async for item in items]
+    recorder = Recorder(CallFinished)
+    with listen(recorder):
+        assert 5 == await live(Script(5))
+    assert [name] == [event.pipeline for event in recorder]
 
 
 async def test_what_is_inside_still_turns_a_retry_away(backend, registry, name):
