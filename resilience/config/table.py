@@ -42,6 +42,7 @@ from resilience.config.mistakes import Path
 from resilience.config.observing import Observed, ObservedTimeout
 from resilience.core.backoff import FullJitter
 from resilience.core.latency import Quantile
+from resilience.core.limits import AIMD, Gradient2, Vegas
 from resilience.core.load import LEVELS
 from resilience.core.trips import ConsecutiveFailures, FailureRate, SlowRate, Trip
 from resilience.core.windows import CountWindow, TimeWindow
@@ -49,6 +50,7 @@ from resilience.doors import Policy
 from resilience.policies.bulkhead import Bulkhead
 from resilience.policies.chaos import Chaos
 from resilience.policies.circuit_breaker import CircuitBreaker
+from resilience.policies.concurrency_limit import ConcurrencyLimit
 from resilience.policies.fallback import Fallback
 from resilience.policies.hedge import Hedge
 from resilience.policies.last_good import LastGood
@@ -414,6 +416,19 @@ REFERENCES["quantile"] = Variants(
     {"quantile": Record("a share of the calls seen", _fields(Quantile), Quantile, {"ratio": 0.95})},
 )
 
+_LIMITS = {"initial": 2, "minimum": 1, "maximum": 3}
+REFERENCES["algorithm"] = Variants(
+    "algorithm",
+    {
+        "aimd": Record("additive increase, multiplicative decrease", _fields(AIMD), AIMD, _LIMITS),
+        "vegas": Record("a queue estimated from latencies", _fields(Vegas), Vegas, {"initial": 2, "maximum": 3}),
+        "gradient2": Record(
+            "latency against its long average",
+            _fields(Gradient2, tolerance=Number(1.0, 1000.0, least=True)), Gradient2, _LIMITS,
+        ),
+    },
+)  # fmt: skip
+
 _ON = Errors()
 _IGNORE = Errors(empty=True)
 
@@ -454,6 +469,10 @@ POLICIES: Mapping[str, PolicyType] = {
             "does to some calls what a dependency may do one day",
             rate=Number(least=True), fault=OneError(), latency=Seconds(), result=Data(), enabled=Flag(),
             least={"latency": "1ms"},
+        ),
+        _policy(
+            "concurrency_limit", ConcurrencyLimit, Observed, "finds out how many calls at once the dependency can take",
+            on=_ON, ignore=_IGNORE, algorithm=_Reference("algorithm"),
         ),
         _policy(
             "throttle", Throttle, Observed, "turns calls away as far as the dependency does",

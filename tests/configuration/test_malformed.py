@@ -134,6 +134,8 @@ def test_the_example_of_each_key_is_accepted(word, key):
 
 
 VARIANTS = {
+    "quantile": ("hedge", "after"),
+    "algorithm": ("concurrency_limit", "algorithm"),
     "trip": ("circuit_breaker", "trip"),
     "wait": ("retry", "wait"),
     "window": ("circuit_breaker", "trip"),
