@@ -841,3 +841,12 @@ def test_none_is_the_default_of_an_option_that_has_it():
         loaded(piped(of("retry", on="OSError", attempts=None))).pipeline("catalogue").policies
     )
     assert 3 == retry.attempts
+
+
+def test_none_leaves_a_duration_out():
+    """
+    As in code, where the option has None.
+    """
+    assert (
+        loaded({"breakers": {"b": breaker(overdue_after=None)}}).breaker("b").overdue_after is None
+    )
