@@ -81,6 +81,10 @@ class Call(_Seldom):
     kwargs: Mapping[str, Any]
     entered: int
     until: float
+    rejection: RejectedError | None
+    exhausted: bool
+    from_fallback: bool
+    age: float | None
 
     def __repr__(self) -> str:
         return f"<Call attempt={self.attempt}>"

@@ -158,7 +158,7 @@ class DomainCircuitBreakerManager:
     def __init__(
         self, registry: Registry | None = None, *, domains: tuple[Domain, ...] = ()
     ) -> None:
-        self.registry = default_registry() if registry is None else registry
+        self.registry: Registry = default_registry() if registry is None else registry
         self._domains: dict[str, Domain] = dict(_BUILT_IN)
         for domain in domains:
             self.add(domain)

@@ -58,8 +58,8 @@ class DomainCircuitBreaker(UnifiedCircuitBreaker):
         success_threshold: int = 2,
         clock: Clock | Callable[[], float] | None = None,
     ) -> None:
-        self.domain = domain
-        self.service = name
+        self.domain: DomainType = domain
+        self.service: str = name
         settings = UnifiedCircuitConfig(
             name=f"{domain.value}:{name}",
             failure_threshold=failure_threshold,
@@ -110,7 +110,8 @@ class AgentCircuitBreaker(DomainCircuitBreaker):
         **given: Any,
     ) -> None:
         self.domain = DomainType.LLM_SERVICE
-        self.agent_name = self.service = agent_name
+        self.agent_name: str = agent_name
+        self.service: str = agent_name
         self._agent = AgentCircuitBreakerConfig.of(config, **given)
         self._begin(self._agent.unified(agent_name), None, None, clock)
         if not self._agent.enabled:
@@ -228,5 +229,5 @@ class DomainCircuitBreakerManager:
         return self._breakers.pop((domain, name), None) is not None
 
 
-domain_circuit_breaker_manager = DomainCircuitBreakerManager()
+domain_circuit_breaker_manager: DomainCircuitBreakerManager = DomainCircuitBreakerManager()
 """The manager of this process."""

@@ -187,8 +187,8 @@ class UnifiedServiceCircuitBreakers:
     """
 
     def __init__(self, service_name: str) -> None:
-        self.service_name = service_name
-        self.manager = UnifiedCircuitBreakerManager()
+        self.service_name: str = service_name
+        self.manager: UnifiedCircuitBreakerManager = UnifiedCircuitBreakerManager()
 
     def get_breaker(self, operation: str, config: Any = None) -> UnifiedCircuitBreaker:
         """The breaker ``{service_name}_{operation}``."""

@@ -326,9 +326,9 @@ class UnifiedRetryHandler:
         *,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        self.service_name = service_name
+        self.service_name: str = service_name
         self._environ = os.environ if environ is None else environ
-        self.config = _with_environment(config or RetryConfig(), self._environ)
+        self.config: RetryConfig = _with_environment(config or RetryConfig(), self._environ)
         self._breaker = self._own_breaker()
         self._guard = self._built()
 

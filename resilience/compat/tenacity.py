@@ -36,7 +36,6 @@ from tenacity import (
     before_sleep_log,
     before_sleep_nothing,
     retry_all,
-    retry_always,
     retry_any,
     retry_base,
     retry_if_exception,
@@ -47,7 +46,6 @@ from tenacity import (
     retry_if_not_exception_type,
     retry_if_not_result,
     retry_if_result,
-    retry_never,
     retry_unless_exception_type,
     sleep,
     sleep_using_event,
@@ -56,7 +54,6 @@ from tenacity import (
     stop_all,
     stop_any,
     stop_before_delay,
-    stop_never,
     stop_when_event_set,
     wait_chain,
     wait_combine,
@@ -70,6 +67,7 @@ from tenacity import (
     wait_random,
     wait_random_exponential,
 )
+from tenacity.stop import stop_base
 
 from resilience.call import Step, new_call
 from resilience.clock import PROCESS_CLOCK
@@ -142,6 +140,11 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
+
+# tenacity leaves these without types.
+retry_always: _tenacity.retry_base = _tenacity.retry_always
+retry_never: _tenacity.retry_base = _tenacity.retry_never
+stop_never: stop_base = _tenacity.stop_never
 
 _NO_LIMIT = 1e9  # seconds: tenacity has no cap of its own
 
@@ -313,7 +316,7 @@ class AsyncRetrying:
         self.sleep = sleep
         self.stop = stop
         self.wait: Any = wait_none() if wait is None else wait
-        self.retry = retry_if_exception_type() if retry is None else retry
+        self.retry: Any = retry_if_exception_type() if retry is None else retry
         self.before = before
         self.after = after
         self.before_sleep = before_sleep

@@ -87,4 +87,4 @@ CircuitBreakerRegistry = UnifiedCircuitBreakerManager
 CircuitBreakerState = UnifiedCircuitBreakerState
 CircuitState = UnifiedCircuitBreakerState
 CircuitOpenException = CircuitBreakerOpenError
-circuit_registry = get_unified_circuit_breaker_manager()
+circuit_registry: UnifiedCircuitBreakerManager = get_unified_circuit_breaker_manager()

@@ -131,8 +131,8 @@ class Builder:
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
-        self.plan = Plan(None, {}, {})
-        self.modes = Modes({}, {}, {})
+        self.plan: Plan = Plan(None, {}, {})
+        self.modes: Modes = Modes({}, {}, {})
 
     def build(
         self, plan: Plan, modes: Modes, pipelines: Mapping[str, tuple[Policy, ...]]

@@ -58,6 +58,9 @@ class Bucket(Line):
 
     __slots__ = ("at", "burst", "rejected", "room", "speed")
 
+    waiting: int
+    queued: int
+
     def __init__(self, speed: float, burst: int, now: float) -> None:
         super().__init__()
         self.speed: float = speed

@@ -32,10 +32,10 @@ class Slot:
     __slots__ = ("edge", "number", "spent", "successes")
 
     def __init__(self, number: int) -> None:
-        self.number = number
-        self.successes = 0
-        self.spent = 0
-        self.edge = 0
+        self.number: int = number
+        self.successes: int = 0
+        self.spent: int = 0
+        self.edge: int = 0
 
 
 class Ledger:
@@ -135,7 +135,7 @@ class LockedLedger(Ledger):
         self._lock = threading.RLock()
         super().__init__(ratio, minimum_per_second, ttl)
         # Full from the beginning: who has a success to count comes to `turn`.
-        self.current = Slot(0)
+        self.current: Slot = Slot(0)
 
     def turn(self, now: float) -> Slot:
         with self._lock:

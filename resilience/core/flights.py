@@ -34,10 +34,10 @@ class Flight:
     )  # fmt: skip
 
     def __init__(self, key: Hashable) -> None:
-        self.key = key
+        self.key: Hashable = key
         self.work: Any = None
-        self.callers = 0
-        self.over = False
+        self.callers: int = 0
+        self.over: bool = False
         self.result: Any = None
         self.error: BaseException | None = None
         self.context: BaseException | None = None

@@ -171,6 +171,9 @@ class Places(Line):
 
     __slots__ = ("limit", "queue", "rejected", "taken")
 
+    waiting: int
+    queued: int
+
     def __init__(self, limit: int, queue: int) -> None:
         super().__init__()
         self.limit: int = limit

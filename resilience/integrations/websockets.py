@@ -196,8 +196,8 @@ class WebSocketManager:
         }
         for field, allowed in FIELDS.items():
             check(f"WebSocketManager.{field}", given[field], allowed)
-        self.name = name
-        self.breaker = breaker or CircuitBreaker(
+        self.name: str = name
+        self.breaker: CircuitBreaker = breaker or CircuitBreaker(
             name,
             on=is_transient,
             trip=ConsecutiveFailures(5),
@@ -215,7 +215,9 @@ class WebSocketManager:
             "ping_timeout": given["heartbeat_timeout"],
         }
         self._sessions: weakref.WeakSet[_Connecting] = weakref.WeakSet()
-        self.connections = self.failures = self.rejected = 0
+        self.connections: int = 0
+        self.failures: int = 0
+        self.rejected: int = 0
 
     def __repr__(self) -> str:
         return f"WebSocketManager({self.name!r})"

@@ -52,7 +52,7 @@ class Wheel:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, instant: float | None = None) -> None:
         plain = type(loop).time is asyncio.BaseEventLoop.time
-        self.loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
         self.now: Callable[[], float] = time.monotonic if plain else loop.time
         if instant is not None:
             self.now = lambda: instant

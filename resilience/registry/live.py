@@ -41,7 +41,7 @@ class _Line:
 
     def __init__(self, slot: Slot, step: Step, hub: Hub) -> None:
         # The slot lives as long as something is guarded by it.
-        self.slot = slot
+        self.slot: Slot = slot
         self._step = step
         self._hub = hub
 

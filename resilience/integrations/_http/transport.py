@@ -35,8 +35,8 @@ class Library:
         self.transport_error: type[Exception] = classes.TransportError
         self.timeout: type[Exception] = classes.TimeoutException
         self.replayable: type = classes.ByteStream
-        self.watched = _watched(classes.AsyncByteStream)
-        self.held = _held(classes.AsyncByteStream)
+        self.watched: type[Any] = _watched(classes.AsyncByteStream)
+        self.held: type[Any] = _held(classes.AsyncByteStream)
         failures = (classes.TransportError, OSError)
         # An exhausted pool, and what was wrong before anything was sent.
         others = (classes.PoolTimeout, classes.UnsupportedProtocol, classes.LocalProtocolError)
@@ -45,7 +45,7 @@ class Library:
             return isinstance(error, failures) and not isinstance(error, others)
 
         failed.__qualname__ = "failed"  # as a pipeline's repr shows it
-        self.dialect = Dialect(failed, lambda response: response.status_code)
+        self.dialect: Dialect = Dialect(failed, lambda response: response.status_code)
 
     def error_of(self, error: ResilienceError) -> Exception:
         """Ours, as the client's."""

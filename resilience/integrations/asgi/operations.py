@@ -321,7 +321,9 @@ _pages: list[tuple[bytes, str]] = []
 def _page() -> tuple[bytes, str]:
     """The page, and the policy that lets it run its own script and style, ask this app, and nothing else."""
     if not _pages:
-        text = resources.files(__package__).joinpath("page.html").read_text("utf-8")
+        text = (
+            resources.files("resilience.integrations.asgi").joinpath("page.html").read_text("utf-8")
+        )
         sources = {
             tag: " ".join(
                 f"'sha256-{_digest(body)}'"
