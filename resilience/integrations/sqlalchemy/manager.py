@@ -388,7 +388,8 @@ class DatabaseManager:
         ended = not self._in_flight
         if not ended:
             # Disposing of an engine forgets its pool, and would forget what comes back to it.
-            event.listen(self.engine.sync_engine.pool, "checkin", _dropped)
+            pool = self.engine.sync_engine.pool
+            event.listen(pool, "checkin", _dropped)  # codespell:ignore checkin
         try:
             async with asyncio.timeout(_PROBE):
                 await self.engine.dispose()
