@@ -32,7 +32,7 @@ from resilience.validation import key as a_key
 from resilience.validation import name as a_name
 from resilience.watch import attempts_told, call_told
 
-__all__ = ["Pipeline", "flat", "parts_of", "quietly", "spliced", "without_warnings"]
+__all__ = ["Pipeline", "flat", "parts_of", "spliced", "without_warnings"]
 
 G = TypeVar("G")
 
@@ -123,22 +123,10 @@ class Pipeline(Guard[F_co]):
         for place, listener in enumerate(heard):
             check(f"Pipeline.listeners[{place}]", listener, FIELDS["listeners"])
         check("Pipeline.enabled", enabled, FIELDS["enabled"])
-        self._build(policies, name, key, heard, enabled)
-        for finding in () if _QUIET.get() else self._explained:
-            warnings.warn(f"{finding.text} - {finding.remedy}", PipelineWarning, stacklevel=2)
-
-    def _build(
-        self,
-        policies: Iterable[Policy[Any] | Pipeline[Any]],
-        name: str | None,
-        key: Any,
-        listeners: tuple[Listener, ...],
-        enabled: bool | Callable[[], bool],  # noqa: FBT001 - the constructor's own
-    ) -> None:
         self._set("_policies", tuple(spliced(policies)))
         self._set("_name", name)
         self._set("_key_of", key)
-        self._set("_listeners", listeners)
+        self._set("_listeners", heard)
         self._set("_enabled", enabled)
         found = findings_of(flat(self._policies))
         self._set("_explained", found)
@@ -150,6 +138,8 @@ class Pipeline(Guard[F_co]):
                 allowed=f"a pipeline that can work ({'; '.join(errors)})",
             )
         self._set("_step", self._link())
+        for finding in () if _QUIET.get() else found:
+            warnings.warn(f"{finding.text} - {finding.remedy}", PipelineWarning, stacklevel=2)
 
     def _set(self, attribute: str, value: object) -> None:
         object.__setattr__(self, attribute, value)
@@ -275,17 +265,6 @@ class Pipeline(Guard[F_co]):
         if heard := hub.own(CallFinished):
             step = call_told(step, heard, hub.pipeline, repr(self))
         return _switched(self._enabled, step, bare) if callable(self._enabled) else step
-
-
-def quietly(
-    *policies: Policy[Any] | Pipeline[Any],
-    name: str | None = None,
-    listeners: tuple[Listener, ...] = (),
-) -> Pipeline[Any]:
-    """A pipeline whose findings its maker has told already, or knows: it warns of none. Errors are errors."""
-    pipeline: Pipeline[Any] = Pipeline.__new__(Pipeline)
-    pipeline._build(policies, name, None, listeners, True)  # noqa: FBT003, SLF001 - our own class
-    return pipeline
 
 
 def _rebuilt(

@@ -28,7 +28,7 @@ from resilience.errors import ConfigurationError
 from resilience.events import LISTENER, Listener
 from resilience.integrations._http.exchange import Exchange, Repeat
 from resilience.integrations._http.options import HttpOptions
-from resilience.pipeline import Pipeline, flat, quietly
+from resilience.pipeline import Pipeline, flat, without_warnings
 from resilience.policies.bulkhead import Bulkhead
 from resilience.policies.circuit_breaker import CircuitBreaker
 from resilience.policies.rate_limit import RateLimit
@@ -191,7 +191,8 @@ class _Build:
             made = []
         elif self.mode == "observe":
             made = [seen for each in flat(made) for seen in _observing(each)]
-        return quietly(*made, Repeat(), name=called, listeners=self.listeners)
+        with without_warnings():  # its maker has told what there is to tell, or knows
+            return Pipeline(*made, Repeat(), name=called, listeners=self.listeners)
 
 
 def _observing(policy: Policy[Any]) -> list[Policy[Any]]:
