@@ -230,7 +230,7 @@ def _targets(results: Results) -> str:
         "## Targets\n\n"
         + table(["target", *(CONTENDERS[key].name for key in keys)], rows)
         + "\n\nThe stated pipeline meets them all. The defaults notice slowly, because half of 30 s has to fail; "
-        "[why they stay](../../docs/design/adr/0030-the-default-trip-stays.md). A budget alone helps less than it "
+        "[why they stay](../../docs/design/adr/0018-the-default-trip-stays.md). A budget alone helps less than it "
         "seems: the good seconds before the fault have filled it, so the worst second is as bad, and fewer failing "
         "calls are noticed later. What the stated pipeline costs is in the rows *partial* and *rate-limited* below."
     )
