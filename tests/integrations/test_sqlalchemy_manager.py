@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import trio
-from sqlalchemy import exc, text
+from sqlalchemy import event, exc, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -41,6 +41,16 @@ from resilience.integrations.sqlalchemy import (
 from resilience.integrations.sqlalchemy import manager as ours
 
 _numbers = itertools.count(1)
+
+
+class _DriverError(Exception):
+    def __init__(self, state: object) -> None:
+        super().__init__()
+        self.sqlstate = state
+
+
+def _wrapped(state: object, *, lost: bool = False) -> exc.DBAPIError:
+    return exc.DBAPIError("SELECT 1", None, _DriverError(state), connection_invalidated=lost)
 
 
 @pytest.fixture
@@ -225,11 +235,93 @@ def test_an_isolated_circuit_is_an_open_one(url):
     asyncio.run(main())
 
 
+def test_an_engine_of_others_too(url):
+    """
+    Two managers and code without one may use an engine: what happens outside of units is nobody's unit.
+    """
+
+    async def main() -> None:
+        engine = create_async_engine(url)
+        first, second = managed(engine), managed(engine)
+        async with engine.begin() as connection:
+            await connection.execute(text("INSERT INTO notes VALUES ('bare')"))
+        await first.write(note)
+        assert 2 == await second.read(count)
+        await first.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_circuit_that_opens_within_the_call(url):
+    """
+    Issue 6.2: the last try of a read is rejected, which the fallback answers for.
+
+    Without one the error of the try before is raised.
+    """
+
+    async def main() -> None:
+        for fallback in ({}, {"fallback": 7}):
+            breaker = CircuitBreaker(
+                f"within-{next(_numbers)}", on=is_outage, trip=ConsecutiveFailures(2)
+            )
+            retry = Retry(3, on=is_transient, wait=lambda _: 0.0)
+            async with managed(url, reads=Pipeline(retry, breaker, Timeout(60))) as db:
+
+                async def unit(_: AsyncSession) -> None:
+                    raise _wrapped("08006")
+
+                if fallback:
+                    assert 7 == await db.read(unit, **fallback)
+                else:
+                    with pytest.raises(exc.DBAPIError):
+                        await db.read(unit)
+                assert CircuitState.OPEN is breaker.state
+
+    asyncio.run(main())
+
+
+def test_another_services_circuit_is_not_the_databases(url):
+    """
+    A unit asks a service whose circuit is open: that is its own affair, and no fallback of the database's answers.
+    """
+    service = CircuitBreaker("service", on=OSError)
+
+    async def main() -> None:
+        async with managed(url) as db:
+
+            async def unit(_: AsyncSession) -> None:
+                with service.admit():
+                    pass
+
+            with service.isolate(), pytest.raises(CircuitIsolatedError):
+                await db.read(unit, fallback="of the database")
+            assert (0, 0) == tuple(each.failures for each in db.snapshot().breakers)
+
+    asyncio.run(main())
+
+
+def test_a_fallback_need_not_be_async(url):
+    """
+    A function that returns its answer is as good, as in `Fallback.using`.
+    """
+
+    async def main() -> None:
+        async with managed(url) as db:
+            with db.reads.policies[1].isolate():  # type: ignore[union-attr, attr-defined]
+                assert "CircuitIsolatedError" == await db.read(
+                    count,
+                    fallback=lambda error: type(error).__name__,
+                )
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("in_time", [True, False])
 def test_the_end_waits_for_units_in_flight(url, in_time):
     """
-    Issue 6.2: closing takes no more units and waits, but not for ever.
+    Issue 6.2: closing takes no more units and waits, but not for ever; no connection is left behind either way.
     """
+    ended: list[object] = []
 
     async def main() -> None:
         db = managed(url, drain=60 if in_time else 0.01)
@@ -240,6 +332,9 @@ def test_the_end_waits_for_units_in_flight(url, in_time):
             inside.set()
             await leave.wait()
 
+        pool = db.engine.sync_engine.pool
+        for how in ("close", "invalidate"):
+            event.listen(pool, how, lambda connection, *_: ended.append(connection))
         writing = asyncio.create_task(db.write(unit))
         await inside.wait()
         closing = asyncio.create_task(db.aclose())
@@ -254,6 +349,7 @@ def test_the_end_waits_for_units_in_flight(url, in_time):
         leave.set()
         await writing
         assert await db.aclose()
+        assert ended
 
     asyncio.run(main())
 
@@ -356,16 +452,6 @@ def test_policies_that_would_do_harm(url):
             managed(engine, **given)
     managed(engine, reads=Timeout(2.1), writes=Timeout(lambda _: 1))
     asyncio.run(engine.dispose())
-
-
-class _DriverError(Exception):
-    def __init__(self, state: object) -> None:
-        super().__init__()
-        self.sqlstate = state
-
-
-def _wrapped(state: object, *, lost: bool = False) -> exc.DBAPIError:
-    return exc.DBAPIError("SELECT 1", None, _DriverError(state), connection_invalidated=lost)
 
 
 _MEANINGS: dict[str, tuple[Exception, bool, bool]] = {

@@ -14,6 +14,7 @@ import aiohttp
 import httpx
 import httpx2
 import tenacity
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from resilience import (
     AIMD,
@@ -65,6 +66,7 @@ from resilience.integrations.asgi import Answer, OperationsApp, ResilienceMiddle
 from resilience.integrations.asgi.types import App, Receive, Scope, Send
 from resilience.integrations.httpx import GuardedTransport, HttpOptions
 from resilience.integrations.httpx2 import GuardedTransport as GuardedTransport2
+from resilience.integrations.sqlalchemy import DatabaseManager
 from resilience.registry import LivePipeline, Registry, Summary
 from resilience.telemetry import (
     Alerts,
@@ -427,6 +429,25 @@ async def http() -> None:
     assert_type(await client2.get("https://example.org"), httpx2.Response)
     async with aiohttp.ClientSession(middlewares=[GuardMiddleware(options=options)]) as session:
         assert_type((await session.get("https://example.org")).status, int)
+
+
+async def databases(session_of: AsyncSession) -> None:
+    """What a unit returns, and what answers for it."""
+
+    async def unit(session: AsyncSession) -> int:
+        return 1 if session is session_of else 2
+
+    async def answer(error: Exception) -> str:
+        return type(error).__name__
+
+    async with DatabaseManager("sqlite+aiosqlite://", name="typed", drain=5) as database:
+        assert_type(await database.read(unit), int)
+        assert_type(await database.read(unit, fallback=None), int | None)
+        assert_type(await database.read(unit, fallback=answer), int | str)
+        assert_type(await database.write(unit, idempotent=True), int)
+        assert_type((await database.check()).ok, bool)
+        assert_type(database.snapshot().breakers[0].state, CircuitState)
+        assert_type(await database.aclose(), bool)
 
 
 async def insight(app: App, scope: Scope, receive: Receive, send: Send) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import OperationalError
 
+from resilience.errors import CircuitOpenError
 from resilience.integrations.sqlalchemy.errors import is_lost, sqlstate
 
 __all__ = ["NO_FALLBACK", "UNIT", "Unit", "follow", "named"]
@@ -32,11 +33,13 @@ class Unit:
         again: Whether it may run again after a COMMIT of unknown fate.
         fallback: What answers for it where the circuit is open, or NO_FALLBACK.
         committing: Its COMMIT was sent, and nobody knows that it was refused.
+        foreign: What another circuit said, which the unit itself asked: no fallback of ours answers for it.
     """
 
     again: bool
     fallback: Any = attrs.field(default=NO_FALLBACK, repr=False)
     committing: bool = False
+    foreign: CircuitOpenError | None = None
 
     @property
     def unknown(self) -> bool:

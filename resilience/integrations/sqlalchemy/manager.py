@@ -300,6 +300,9 @@ class DatabaseManager:
                 await self._connect(session)
                 try:
                     result = await work(session)
+                except CircuitOpenError as error:
+                    unit.foreign = error
+                    raise
                 except asyncio.CancelledError:
                     await self._hang_up(session)
                     raise
@@ -455,14 +458,15 @@ def _is_answered_for(error: Exception) -> bool:
         isinstance(error, CircuitOpenError)
         and unit is not None
         and unit.fallback is not NO_FALLBACK
+        and error is not unit.foreign
     )
 
 
 async def _answer(error: Exception, _: object) -> Any:
     unit = UNIT.get()
     assert unit is not None  # noqa: S101 - `_is_answered_for` said so
-    fallback = unit.fallback
-    return await cast("Awaitable[Any]", fallback(error)) if callable(fallback) else fallback
+    answer = unit.fallback(error) if callable(unit.fallback) else unit.fallback
+    return await cast("Awaitable[Any]", answer) if hasattr(answer, "__await__") else answer
 
 
 def _dropped(_: object, record: ConnectionPoolEntry) -> None:
