@@ -703,7 +703,7 @@ async def test_a_default_transport_is_the_clients_own(backend, lib, server):
         ((_, pipeline),) = client._transport.hosts.items()
     assert (
         "Timeout(30.0), Retry(4, on=failed, on_result=worth_another, "
-        "wait=FullJitter(initial=2.0, cap=30.0), max_delay=30.0, retry_after=_pushback), CircuitBreaker("
+        "wait=FullJitter(initial=2.0, cap=30.0), max_delay=30.0, retry_after=pushback), CircuitBreaker("
     ) in repr(pipeline)
     assert "Pipeline(Bulkhead(1000, name=" in repr(pipeline)
     assert "Timeout(10.0)" in repr(pipeline)

@@ -38,7 +38,7 @@ from resilience.registry import Family, LivePipeline, Registry
 from resilience.registry.families import breakers_in, label_of
 from resilience.validation import Allowed, check, count, instance, is_function, name, one_of
 
-__all__ = ["FIELDS_OF_ADAPTERS", "Adapter", "Dialect", "Mode", "Settings"]
+__all__ = ["FIELDS_OF_ADAPTERS", "Adapter", "Dialect", "Mode", "Settings", "pushback"]
 
 
 @final
@@ -218,7 +218,7 @@ def _mode_of(name: str) -> Mode:
     return said  # type: ignore[return-value]  # checked just now
 
 
-def _pushback(source: Any) -> Any:
+def pushback(source: Any) -> Any:
     """When to come back: in milliseconds, as some APIs say it more exactly, or ``Retry-After``."""
     headers = getattr(source, "headers", None)
     if headers is None:
@@ -258,7 +258,7 @@ def _policies(called: str, dialect: Dialect, options: HttpOptions) -> list[Polic
                 on_result=worth_another,
                 wait=FullJitter(options.backoff, options.max_delay),
                 max_delay=options.max_delay,
-                retry_after=_pushback,
+                retry_after=pushback,
             )
         )
     policies.append(
