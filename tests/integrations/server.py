@@ -2,7 +2,8 @@
 A real HTTP/1.1 server that does on request what servers do wrong, and keeps a log of what it was asked.
 
 The path says what: ``/name?do=503+1,reset,200`` answers the first request to ``/name`` with 503 and ``Retry-After: 1``,
-resets the connection of the second and answers 200 from the third on. Threads and blocking sockets: it shares neither
+resets the connection of the second and answers 200 from the third on; ``json:name`` and ``sse:name`` answer with what
+`Server.bodies` has under that name. Threads and blocking sockets: it shares neither
 loop nor library with what is tested. In the test's own process (`Server`), or in one that can be killed (`Process`).
 """
 
@@ -22,7 +23,7 @@ import time
 from collections import Counter
 from email.utils import formatdate
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 import attrs
@@ -117,6 +118,12 @@ class Connection:
                 time.sleep(float(pause))
                 self.send(200, "content-length: 2", body=b"ok")
                 return True
+            case ("json" | "sse" as kind, _, named):
+                status, text, *headers = self.server.bodies[named]
+                media = "application/json" if kind == "json" else "text/event-stream"
+                length = f"content-length: {len(text.encode())}"
+                self.send(status, f"content-type: {media}", length, *headers, body=text.encode())
+                return True
             case ("bye", _, _):
                 self.send(200, "content-length: 2", "connection: close", body=b"ok")
                 return False
@@ -143,6 +150,8 @@ class Server:
     def __init__(self, port: int = 0, log: str = "") -> None:
         self.requests: list[Request] = []
         self.accepted = 0
+        # Name -> status, text and lines of headers, for the steps ``json`` and ``sse``.
+        self.bodies: dict[str, tuple[Any, ...]] = {}
         self._log = log
         self._port = port
         self._steps: Counter[str] = Counter()
