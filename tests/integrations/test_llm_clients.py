@@ -98,7 +98,7 @@ BODIES = {
     "torn": (200, '{"id": "1", "choi'),
     "object": (200, "{}"),
     "list": (200, "[1]"),
-    "stream": (200, chunks("Hel", "lo")),
+    "stream": (200, chunks("Good ", "day")),
     "silent": (200, chunks()),
     "sick": (200, 'data: {"error": {"message": "no", "type": "server_error"}}\n\n'),
     "models": (200, json.dumps({"data": [], "has_more": False, "first_id": None, "last_id": None})),
@@ -355,7 +355,7 @@ async def test_a_stream(backend, server, step, why):
     models = providers(world.model("one", step), world.model("two", "sse:stream"))
     async with closing(world), models.stream(messages=HELLO, stream=True) as answer:
         said = [each.choices[0].delta.content async for each in answer.value]
-    assert (["Hel", "lo"], {"one": why}) == (said, dict(answer.passed_over))
+    assert (["Good ", "day"], {"one": why}) == (said, dict(answer.passed_over))
     assert (2, 1) == (world.asked("one"), world.asked("two"))
 
 
