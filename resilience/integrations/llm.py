@@ -40,7 +40,7 @@ from resilience.domains import Domain, DomainCircuitBreakerManager, default_mana
 from resilience.errors import ConfigurationError, RateLimitedError, RejectedError, ResilienceError
 from resilience.events import LISTENER, LOGGER, Listener, hook_failed
 from resilience.integrations._http.guard import pushback
-from resilience.pipeline import Pipeline, quietly
+from resilience.pipeline import Pipeline, without_warnings
 from resilience.policies.circuit_breaker import CircuitBreaker
 from resilience.policies.retry import Retry
 from resilience.policies.timeout import Timeout
@@ -476,21 +476,22 @@ class Providers(Generic[P, T]):
             breaker = breaker_of(place_of_breakers, domain, label, one)
             model = _Model(label, fn, breaker, domain.break_duration)
             last = place == len(models) - 1
-            model.guard = quietly(
-                *([] if total is None else [Timeout(_time_left)]),
-                Retry(
-                    attempts,
-                    on=is_retryable if last else _is_worth_waiting,
-                    wait=wait,
-                    max_delay=given["max_delay"],
-                    budget=budget,
-                    retry_after=pause_of,
-                ),
-                breaker,
-                *([] if one is None else [Timeout(one)]),
-                name=f"{domain.name}:{label}",
-                listeners=heard,
-            )
+            with without_warnings():  # two failures in a row open it, retries or not
+                model.guard = Pipeline(
+                    *([] if total is None else [Timeout(_time_left)]),
+                    Retry(
+                        attempts,
+                        on=is_retryable if last else _is_worth_waiting,
+                        wait=wait,
+                        max_delay=given["max_delay"],
+                        budget=budget,
+                        retry_after=pause_of,
+                    ),
+                    breaker,
+                    *([] if one is None else [Timeout(one)]),
+                    name=f"{domain.name}:{label}",
+                    listeners=heard,
+                )
             self._models.append(model)
 
     def __repr__(self) -> str:

@@ -26,7 +26,7 @@ from resilience.core.trips import ConsecutiveFailures
 from resilience.doors import Policy
 from resilience.errors import ConfigurationError, RejectedError, TimeoutExceededError
 from resilience.events import LISTENER, Listener
-from resilience.pipeline import Pipeline, quietly
+from resilience.pipeline import Pipeline, without_warnings
 from resilience.policies.bulkhead import Bulkhead
 from resilience.policies.circuit_breaker import CircuitBreaker
 from resilience.policies.retry import Retry
@@ -105,7 +105,8 @@ class _Build:
         )
         if self.timeout is not None:
             policies.append(Timeout(self.timeout))
-        return quietly(*policies, name=called, listeners=self.listeners)
+        with without_warnings():
+            return Pipeline(*policies, name=called, listeners=self.listeners)
 
 
 def _is_no_timeout(error: Exception) -> bool:
@@ -306,8 +307,9 @@ class ToolCaller:
             retry_after=_pushback,
         )
         self._client = client
-        self._once = quietly(*outer, *inner)
-        self._again = quietly(*outer, retry, *inner)
+        with without_warnings():
+            self._once: Pipeline[Any] = Pipeline(*outer, *inner)
+            self._again: Pipeline[Any] = Pipeline(*outer, retry, *inner)
         self._tools: dict[str, Tool] = {}
 
     def __repr__(self) -> str:
