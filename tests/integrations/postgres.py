@@ -139,5 +139,5 @@ class Postgres:
         self.kill()
         shutil.rmtree(self.home, ignore_errors=True)
 
-    def url(self, driver: str = "asyncpg", user: str = "postgres") -> str:
-        return f"postgresql+{driver}://{user}@127.0.0.1:{self.port}/postgres"
+    def url(self, driver: str = "asyncpg", user: str = "postgres", port: int | None = None) -> str:
+        return f"postgresql+{driver}://{user}@127.0.0.1:{port or self.port}/postgres"

@@ -32,6 +32,7 @@ from resilience.integrations.sqlalchemy import (
     is_transient,
     sqlstate,
 )
+from resilience.testing import Blackhole, ChaosProxy
 from tests.integrations.postgres import Postgres, why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=why_not() or "it can")
@@ -334,6 +335,39 @@ def test_a_commit_of_unknown_fate_is_not_repeated(server, driver):
             assert isinstance(caught.value.__cause__, DBAPIError)
             assert (1, 1) == (len(commits), breaker.snapshot().failures)
             assert 1 == db.snapshot().commits_unknown
+
+    run(main)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_write_that_is_there_is_not_there_twice(server, driver):
+    """
+    Issue 6.2: COMMIT arrives, its answer does not, and the connection is reset: another attempt would deposit twice.
+    """
+
+    async def main() -> None:
+        async with (
+            ChaosProxy("127.0.0.1", server.port) as proxy,
+            database(server, driver) as direct,
+        ):
+            engine = create_async_engine(server.url(driver, port=proxy.port))
+            async with DatabaseManager(engine, name=f"proxied-{driver}") as db:
+                silent = asyncio.Event()
+
+                def fall_silent() -> None:
+                    proxy.add(Blackhole(direction="down"))
+                    silent.set()
+
+                at_commit(db, fall_silent)
+                writing = asyncio.create_task(db.write(deposit))
+                await silent.wait()
+                while 101 != await direct.read(balance):  # noqa: ASYNC110 - of another process
+                    await asyncio.sleep(0.01)
+                proxy.clear()
+                proxy.reset()
+                with pytest.raises(CommitUnknownError):
+                    await writing
+                assert 101 == await db.read(balance)
 
     run(main)
 
