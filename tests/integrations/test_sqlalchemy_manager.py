@@ -38,7 +38,7 @@ from resilience.integrations.sqlalchemy import (
     is_transient,
     sqlstate,
 )
-from resilience.integrations.sqlalchemy import manager as ours
+from resilience.integrations.sqlalchemy.arguments import FIELDS
 
 _numbers = itertools.count(1)
 
@@ -393,7 +393,7 @@ def test_on_trio_it_says_why_not(url):
     ("field", "value"),
     [
         pytest.param(field, value, id=f"{field}-{rule}")
-        for field, allowed in ours.FIELDS.items()
+        for field, allowed in FIELDS.items()
         for rule, value in allowed.breaches.items()
     ],
 )

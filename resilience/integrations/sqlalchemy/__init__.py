@@ -15,12 +15,8 @@ from resilience.integrations.sqlalchemy.errors import (
     is_transient,
     sqlstate,
 )
-from resilience.integrations.sqlalchemy.manager import (
-    DatabaseManager,
-    DatabaseSnapshot,
-    Health,
-    PoolSnapshot,
-)
+from resilience.integrations.sqlalchemy.figures import DatabaseSnapshot, Health, PoolSnapshot
+from resilience.integrations.sqlalchemy.manager import DatabaseManager
 
 __all__ = [
     "CommitUnknownError",

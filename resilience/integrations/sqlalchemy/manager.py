@@ -15,134 +15,44 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar, cast, final, overload
 
-import attrs
-from sqlalchemy import URL, event, make_url, select
-from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidRequestError
+from sqlalchemy import URL, event, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
-    create_async_engine,
 )
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from resilience.core.trips import ConsecutiveFailures
-from resilience.doors import Guard, Policy
+from resilience.doors import Policy
 from resilience.errors import CircuitOpenError, ConfigurationError, RejectedError
+from resilience.integrations.sqlalchemy.arguments import (
+    FIELDS,
+    WORK,
+    check_policies,
+    default_policies,
+    made,
+)
 from resilience.integrations.sqlalchemy.errors import (
     CommitUnknownError,
     PoolFullError,
-    is_outage,
     is_refused_commit,
-    is_transient,
 )
+from resilience.integrations.sqlalchemy.figures import DatabaseSnapshot, Health, PoolSnapshot
 from resilience.integrations.sqlalchemy.hooks import NO_FALLBACK, UNIT, Unit, follow, named
 from resilience.pipeline import Pipeline, flat
-from resilience.policies.circuit_breaker import CircuitBreaker, CircuitSnapshot
+from resilience.policies.circuit_breaker import CircuitBreaker
 from resilience.policies.fallback import Fallback
-from resilience.policies.retry import Retry
-from resilience.policies.timeout import Timeout
-from resilience.validation import as_seconds, check, duration, flag, instance, name, one_of
+from resilience.validation import as_seconds, check, duration, flag
 
-__all__ = ["DatabaseManager", "DatabaseSnapshot", "Health", "PoolSnapshot"]
+__all__ = ["DatabaseManager"]
 
 T = TypeVar("T")
 F = TypeVar("F")
 Work: TypeAlias = Callable[[AsyncSession], Awaitable[T]]
 
-_ATTEMPT = 60.0  # seconds: longer than the pool's own default, 30
-_POOL_TIMEOUT = 5.0
 _PROBE = 5.0  # seconds for the health check, and for connections to close
-
-
-@final
-@attrs.frozen(kw_only=True)
-class Health:
-    """
-    What the database said just now.
-
-    Attributes:
-        ok: It answered.
-        seconds: That took.
-        error: Type name of what went wrong, or None.
-    """
-
-    ok: bool
-    seconds: float
-    error: str | None
-
-
-@final
-@attrs.frozen(kw_only=True)
-class PoolSnapshot:
-    """
-    The connection pool at one instant.
-
-    Attributes:
-        kind: Class name of the pool.
-        in_use: Connections checked out; None where the pool does not count.
-        idle: Connections that wait for a unit; None where the pool does not count.
-    """
-
-    kind: str
-    in_use: int | None
-    idle: int | None
-
-
-@final
-@attrs.frozen(kw_only=True)
-class DatabaseSnapshot:
-    """
-    A manager at one instant.
-
-    Attributes:
-        name: Of the manager.
-        in_flight: Units that run.
-        reads, writes: Units begun, rejected ones included.
-        pool_full: Attempts that the pool had no connection for.
-        commits_unknown: Writes whose fate nobody knows.
-        pool: The connections.
-        breakers: Of reads and writes, each once.
-        closed: No more units are taken.
-    """
-
-    name: str
-    in_flight: int
-    reads: int
-    writes: int
-    pool_full: int
-    commits_unknown: int
-    pool: PoolSnapshot
-    breakers: tuple[CircuitSnapshot, ...]
-    closed: bool
-
-
-_ENGINE = one_of(
-    "an AsyncEngine, or a URL of an async driver",
-    lambda value: isinstance(value, AsyncEngine | URL | str),
-    {"none": None, "number": 5432, "class": AsyncEngine},
-)
-_GUARD = one_of(
-    "a policy or a pipeline, or None",
-    lambda value: value is None or isinstance(value, Policy | Pipeline),
-    {"number": 5, "text": "retry", "class": Policy, "function": asyncio.sleep},
-)
-_WORK = one_of(
-    "an async function of the session",
-    lambda value: callable(value) and not isinstance(value, type),
-    {"none": None, "text": "SELECT 1", "class": dict},
-)
-
-FIELDS = {
-    "engine": _ENGINE,
-    "name": name(),
-    "reads": _GUARD,
-    "writes": _GUARD,
-    "sessions": instance(async_sessionmaker, "an async_sessionmaker", none=True),
-    "drain": duration(zero=True),
-}
-"""What each argument of `DatabaseManager` takes."""
 
 
 @final
@@ -191,13 +101,15 @@ class DatabaseManager:
         }
         for field, allowed in FIELDS.items():
             if field == "engine" and not allowed.accepts(engine):
-                raise ConfigurationError(_FIELD, got=type(engine).__name__, allowed=allowed.text)
+                raise ConfigurationError(
+                    "DatabaseManager.engine", got=type(engine).__name__, allowed=allowed.text
+                )
             check(f"DatabaseManager.{field}", given[field], allowed)
         self.name = name
-        self.engine = engine if isinstance(engine, AsyncEngine) else _made(engine)
-        self.reads = _default(f"{name}-reads") if reads is None else reads
-        self.writes = _default(f"{name}-writes") if writes is None else writes
-        _check_guards(self.engine, {"reads": self.reads, "writes": self.writes})
+        self.engine = engine if isinstance(engine, AsyncEngine) else made(engine)
+        self.reads = default_policies(f"{name}-reads") if reads is None else reads
+        self.writes = default_policies(f"{name}-writes") if writes is None else writes
+        check_policies(self.engine, {"reads": self.reads, "writes": self.writes})
         self._sessions = sessions or async_sessionmaker(self.engine, expire_on_commit=False)
         self._drain = as_seconds(drain)
         answered = Fallback.using(_answer, on=_is_answered_for)
@@ -248,7 +160,7 @@ class DatabaseManager:
             CircuitOpenError: the circuit is open and there is no fallback; ``retry_after`` in seconds.
             Exception: what the last attempt raised, itself.
         """
-        check("DatabaseManager.read", unit, _WORK)
+        check("DatabaseManager.read", unit, WORK)
         return await self._run("read", unit, Unit(again=True, fallback=fallback))
 
     async def write(self, unit: Work[T], /, *, idempotent: bool = False) -> T:
@@ -265,7 +177,7 @@ class DatabaseManager:
             CircuitOpenError: the circuit is open; ``retry_after`` in seconds.
             Exception: what the last attempt raised, itself.
         """
-        check("DatabaseManager.write", unit, _WORK)
+        check("DatabaseManager.write", unit, WORK)
         check("DatabaseManager.write.idempotent", idempotent, flag())
         return cast("T", await self._run("write", unit, Unit(again=idempotent)))
 
@@ -399,57 +311,6 @@ class DatabaseManager:
         except TimeoutError:  # nobody answers our goodbye
             await self.engine.dispose(close=False)
         return ended
-
-
-_FIELD = "DatabaseManager.engine"
-
-
-def _made(url: URL | str) -> AsyncEngine:
-    """An engine of our own; its errors tell nothing of the URL, which holds a password."""
-    try:
-        parsed = make_url(url)
-        limits: dict[str, Any] = (
-            {} if parsed.get_backend_name() == "sqlite" else {"pool_timeout": _POOL_TIMEOUT}
-        )
-        return create_async_engine(parsed, pool_pre_ping=True, **limits)
-    except (ArgumentError, InvalidRequestError) as error:
-        raise ConfigurationError(
-            _FIELD,
-            got=f"one that SQLAlchemy refuses ({type(error).__name__})",
-            allowed=_ENGINE.text,
-        ) from None
-
-
-def _default(breaker: str) -> Pipeline[Any]:
-    return Pipeline(
-        Retry(3, on=is_transient),
-        CircuitBreaker(breaker, on=is_outage, trip=ConsecutiveFailures(5)),
-        Timeout(_ATTEMPT),
-    )
-
-
-def _check_guards(engine: AsyncEngine, guards: dict[str, Guard[Any]]) -> None:
-    pool: Any = engine.pool
-    limit: float | None = pool.timeout() if hasattr(pool, "timeout") else None
-    for field, guard in guards.items():
-        if (keeper := guard._keeper()) is not None:  # noqa: SLF001 - our own class
-            raise ConfigurationError(
-                f"DatabaseManager.{field}",
-                got=keeper,
-                allowed="without policies that give one answer to several calls: units differ",
-            )
-        for policy in flat((guard,)):  # type: ignore[arg-type]  # policies and pipelines are all the guards
-            seconds = policy.seconds if isinstance(policy, Timeout) else None
-            if limit is not None and isinstance(seconds, float) and seconds <= limit:
-                raise ConfigurationError(
-                    f"DatabaseManager.{field}",
-                    got=f"Timeout({seconds:g}) around a pool that waits {limit:g} s",
-                    allowed="longer than the engine's pool_timeout, so that a full pool is no outage",
-                )
-    if (racer := guards["writes"]._racer()) is not None:  # noqa: SLF001
-        raise ConfigurationError(
-            "DatabaseManager.writes", got=racer, allowed="without several attempts at once"
-        )
 
 
 def _is_answered_for(error: Exception) -> bool:
