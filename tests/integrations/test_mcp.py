@@ -71,6 +71,8 @@ class Tools:
                     raise ConnectionError("the secret")
                 case "complain":
                     raise ToolError("no such city")
+                case "refuse":
+                    raise MCPError(INVALID_PARAMS, "no")
                 case "hang":
                     await self.gate.wait()
             return f"{name} {what}"
@@ -134,6 +136,20 @@ async def test_an_answer_with_an_error_is_an_answer(backend, mode):
     assert [CircuitState.CLOSED] * 2 == [each.state for each in tools.guard.breakers.values()]
     assert 0 == tools.guard.breakers["read"].snapshot().totals.failures
     assert ["read"] * 3 == tools.calls
+
+
+async def test_a_protocol_error_passes_and_counts_nothing(backend, mode):
+    """
+    Issue 6.4: what a tool refuses as a protocol error reaches the client as it is.
+    """
+    tools = Tools(failures=1)
+    tools.todo = "refuse"
+    async with Client(tools.server, mode=mode) as client:
+        for _ in range(2):
+            with pytest.raises(MCPError):
+                await client.call_tool("read")
+    assert 0 == tools.guard.breakers["read"].snapshot().totals.failures
+    assert ["read", "read"] == tools.calls
 
 
 async def test_a_tool_that_hangs_is_cut_off(backend, mode):

@@ -66,6 +66,8 @@ from resilience.integrations.asgi import Answer, OperationsApp, ResilienceMiddle
 from resilience.integrations.asgi.types import App, Receive, Scope, Send
 from resilience.integrations.httpx import GuardedTransport, HttpOptions
 from resilience.integrations.httpx2 import GuardedTransport as GuardedTransport2
+from resilience.integrations.llm import Answer as ModelAnswer
+from resilience.integrations.llm import Providers
 from resilience.integrations.sqlalchemy import DatabaseManager
 from resilience.registry import LivePipeline, Registry, Summary
 from resilience.telemetry import (
@@ -495,6 +497,15 @@ async def names_and_files(registry: Registry) -> None:
     live: LivePipeline[Any] = config.pipeline("catalogue")
     assert_type(await live(lookup, "1"), Item | Any)
     assert_type(InfrastructureConfigValidator("resilience.toml").validate(), Report)
+
+
+async def models() -> None:
+    asked = Providers(("one", lookup), ("two", lookup), attempt_timeout=timedelta(seconds=5))
+    answer = await asked("1", fresh=True)
+    assert_type(answer, ModelAnswer[Item])
+    assert_type(answer.value, Item)
+    async with Providers(("rows", rows)).stream("query") as streamed:
+        assert_type(streamed.value, AsyncIterator[Any])
 
 
 # A helper of a user's that keeps the types of what it guards.

@@ -19,6 +19,7 @@ from resilience import (
     Timeout,
     deadline,
 )
+from resilience.integrations.llm import Providers
 
 
 async def lookup(sku: str) -> int:
@@ -97,3 +98,6 @@ async def doors() -> None:
     item: int = await Fallback(None, on=OSError)(lookup, "1")  # E: expression has type "int | None"
     other: int = await Pipeline(Fallback(None, on=OSError), pipeline)(lookup, "1")  # E: "int | None"
     del item, other
+    # A model's arguments are those of its function.
+    await Providers(("one", lookup))(1)  # E: incompatible type "int"
+    Providers(("one", plain))  # E: incompatible type
