@@ -59,14 +59,13 @@ class Postgres:
     port: int = attrs.field(factory=_free_port)
     process: Any = None
 
-    def create(self) -> Postgres:
+    def create(self) -> None:
         if os.geteuid() == 0:
             user = pwd.getpwnam("postgres")
             os.chown(self.home, user.pw_uid, user.pw_gid)
         self._run("initdb", "-D", self.home / "data", "-A", "trust", "-U", "postgres",
                   "--no-sync", "--no-locale", "-E", "UTF8").wait()  # fmt: skip
         self.start()
-        return self
 
     def _run(self, program: str, *arguments: object) -> Any:
         directory = binaries()
@@ -121,6 +120,8 @@ class Postgres:
 
     def kill(self) -> None:
         """``kill -9``, all of it."""
+        if self.process is None:
+            return
         if self.process.poll() is None:
             self.signal(signal.SIGKILL)
         self.process.wait()

@@ -44,7 +44,7 @@ DRIVERS = ["asyncpg", "psycopg"]
 
 @pytest.fixture(scope="module")
 def lasting() -> Iterator[Postgres]:
-    server = Postgres().create()
+    server = Postgres()
 
     async def prepare() -> None:
         engine = create_async_engine(server.url())
@@ -64,9 +64,12 @@ def lasting() -> Iterator[Postgres]:
                 await connection.execute(text(statement))
         await engine.dispose()
 
-    asyncio.run(prepare())
-    yield server
-    server.remove()
+    try:
+        server.create()
+        asyncio.run(prepare())
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture
