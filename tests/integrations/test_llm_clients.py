@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import logging
+import pickle
 from typing import Any
 
 import anthropic
@@ -24,7 +25,6 @@ from resilience import (
     ConsecutiveFailures,
     FullJitter,
     RateLimitedError,
-    TimeoutExceededError,
 )
 from resilience.domains import Domain, DomainCircuitBreakerManager
 from resilience.integrations import anthropic as for_anthropic
@@ -493,4 +493,5 @@ def test_errors_of_ours_survive():
     What a validator refused names its model and nothing else.
     """
     assert "model 'm' gave an answer" in str(InvalidAnswerError("m"))
-    assert TimeoutExceededError is not None
+    copied = pickle.loads(pickle.dumps(InvalidAnswerError("m")))  # noqa: S301 - our own
+    assert ("m", str(InvalidAnswerError("m"))) == (copied.model, str(copied))
