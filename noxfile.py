@@ -30,7 +30,9 @@ CI = "ci" in sys.argv
 RULES = ("tests/laws", "tests/cases", "tests/doors")
 INSTRUMENTS = "tests/instruments"
 PARTS = {
-    PYTHONS[0]: (f"--ignore={INSTRUMENTS}", "--ignore=tests/benchmarks"),
+    PYTHONS[0]: (*RULES, "tests/policies", "tests/core", "tests/regressions"),
+    PYTHONS[1]: (*RULES, INSTRUMENTS),
+}", "--ignore=tests/benchmarks"),
     PYTHONS[1]: (*RULES, INSTRUMENTS),
 }
 # They ask for more than the floors of other extras, httpx2's for one: `lowest` installs them after the others.
@@ -157,7 +159,7 @@ def package(session: nox.Session) -> None:
     # From here on only the wheel has the package.
     shutil.rmtree(unpacked / "resilience")
     # The instruments judge the rules, which packaging cannot change, and take as long as all else.
-    parts = (*RULES, "tests/docs") if CI else (f"--ignore={INSTRUMENTS}",)
+    parts = ("tests/doors", "tests/cases", "tests/docs") if CI else (f"--ignore={INSTRUMENTS}",)
     with session.chdir(unpacked):
         session.run("pytest", *WORKERS, *(session.posargs or parts))
 

@@ -106,9 +106,13 @@ class DatabaseManager:
                 )
             check(f"DatabaseManager.{field}", given[field], allowed)
         self.name = name
-        self.engine = engine if isinstance(engine, AsyncEngine) else made(engine)
-        self.reads = default_policies(f"{name}-reads") if reads is None else reads
-        self.writes = default_policies(f"{name}-writes") if writes is None else writes
+        self.engine: AsyncEngine = engine if isinstance(engine, AsyncEngine) else made(engine)
+        self.reads: Pipeline[Any] | Policy[Any] = (
+            default_policies(f"{name}-reads") if reads is None else reads
+        )
+        self.writes: Pipeline[Any] | Policy[Any] = (
+            default_policies(f"{name}-writes") if writes is None else writes
+        )
         check_policies(self.engine, {"reads": self.reads, "writes": self.writes})
         self._sessions = sessions or async_sessionmaker(self.engine, expire_on_commit=False)
         self._drain = as_seconds(drain)
