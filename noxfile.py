@@ -32,8 +32,6 @@ INSTRUMENTS = "tests/instruments"
 PARTS = {
     PYTHONS[0]: (*RULES, "tests/policies", "tests/core", "tests/regressions"),
     PYTHONS[1]: (*RULES, INSTRUMENTS),
-}", "--ignore=tests/benchmarks"),
-    PYTHONS[1]: (*RULES, INSTRUMENTS),
 }
 # They ask for more than the floors of other extras, httpx2's for one: `lowest` installs them after the others.
 CLIENTS = ("anthropic", "mcp", "openai")

@@ -8,6 +8,7 @@ An HTML comment directly above a fence, invisible to the reader, changes how it 
 
     <!-- not run: reason -->          it cannot run here, and this is why
     <!-- asyncio only: reason -->     on that backend only; `trio only` likewise
+    <!-- real time: reason -->        not under virtual time
     <!-- continues -->                after the fence before it, in the same namespace
     <!-- setup
     code -->                          this runs first: what the reader has and the page leaves out
@@ -36,6 +37,7 @@ BACKENDS: tuple[Backend, ...] = ("asyncio", "trio")
 
 NOT_RUN = re.compile(r"<!-- not run: (\S.*?) -->", re.DOTALL)
 ONLY = re.compile(r"<!-- (asyncio|trio) only: \S.*? -->", re.DOTALL)
+REAL = re.compile(r"<!-- real time: \S.*? -->", re.DOTALL)
 CONTINUES = re.compile(r"<!-- continues -->")
 SETUP = re.compile(r"<!-- setup\n(.*?)-->", re.DOTALL)
 
@@ -57,6 +59,7 @@ class Example:
     program: dict[int, str] = field(repr=False)
     not_run: str | None
     only: Backend | None
+    real: bool = False
 
     @property
     def code(self) -> CodeType:
@@ -81,7 +84,7 @@ class Example:
 
     def run(self, backend: Backend | None) -> None:
         """
-        Run the program in a namespace of its own; on *backend*, under virtual time.
+        Run the program in a namespace of its own; on *backend*, under virtual time unless the page says otherwise.
         """
         code = self.code
         namespace: dict[str, Any] = {"__name__": "__main__"}
@@ -93,7 +96,7 @@ class Example:
             if backend is None:
                 exec(code, namespace)  # noqa: S102 - our own pages
             else:
-                testing.run(main, backend=backend)
+                testing.run(main, backend=backend, real=self.real)
         finally:
             # Its breakers go now: the next example may use the same names, and two live breakers
             # of one name warn.
@@ -142,6 +145,7 @@ def _example(
         program=program,
         not_run=not_run[1] if not_run else None,
         only="trio" if only and only[1] == "trio" else "asyncio" if only else None,
+        real=REAL.search(comments) is not None,
     )
 
 
