@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from resilience import Pipeline, Retry, Timeout
-from resilience.pipeline import quietly
+from resilience.pipeline import without_warnings
 
 
 def refusing(unit, log, release):
@@ -54,9 +54,10 @@ def test_a_pipeline_whose_findings_are_known_warns_of_none():
     """Api, Pipeline: errors stay errors."""
     nested = [Retry(3, on=OSError), Retry(3, on=OSError)]
 
-    pipeline = quietly(*nested, name="known")
+    with without_warnings():
+        pipeline = Pipeline(*nested, name="known")
 
     assert isinstance(pipeline, Pipeline)
     assert ["nested-retries"] == [each.code for each in pipeline.explain().findings]
     with pytest.raises(ValueError, match="can never fire"):
-        quietly(Timeout(1), Timeout(2))
+        Pipeline(Timeout(1), Timeout(2))
