@@ -331,6 +331,33 @@ async def test_a_timeout_is_kept(backend, clock, named, unit):
     assert (2, 2) == (breaker.metrics.timeouts, breaker.metrics.failed_calls)
 
 
+async def test_a_cancelled_probe_frees_its_place(backend, clock, named):
+    """
+    Acceptance: by ``call`` and by hand; it counts for nothing, and the next caller may try.
+    """
+    breaker = unified.UnifiedCircuitBreaker(
+        unified.UnifiedCircuitConfig(
+            name=named, failure_threshold=1, half_open_max_calls=1, success_threshold=1
+        ),
+        clock=clock,
+    )
+    breaker.record_failure("OSError")
+    clock.advance(60)
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(breaker.call, anyio.sleep_forever))
+            await anyio.wait_all_tasks_blocked()
+            assert not breaker.can_execute()
+            scope.cancel()
+    assert scope.cancelled_caught
+    assert "ok" == await breaker.call(_ok)
+    assert (True, 1, 1) == (
+        breaker.is_closed,
+        breaker.metrics.successful_calls,
+        breaker.metrics.failed_calls,
+    )
+
+
 async def test_a_stuck_domain_default_closes(backend, clock, named):
     """
     The LLM default that wedged (one probe at a time, two successes) closes, and admits one probe of 20.
