@@ -269,6 +269,10 @@ class Registry:
     def __len__(self) -> int:
         return len(self._records)
 
+    def __bool__(self) -> bool:
+        """True, also when nothing is in it yet: ``registry or Registry()`` is the registry."""
+        return True
+
     def __iter__(self) -> Iterator[tuple[str | None, str]]:
         """All (domain, name), in the order of their registration."""
         return iter(dict.fromkeys((domain, name) for _, domain, name in tuple(self._records)))

@@ -457,3 +457,12 @@ def test_breakers_inside_pipelines_inside_are_found(registry, name):
 
     assert (gate,) == registry.breakers()
     assert 1 == registry.reset("outer " + name)
+
+
+def test_an_empty_registry_is_one():
+    """
+    RG: ``registry or Registry()`` must not put another one in its place.
+    """
+    registry = Registry()
+    assert 0 == len(registry)
+    assert registry
