@@ -394,7 +394,9 @@ class Circuit:
                     make = self._half_open(generation.opening, now)
                 case _:
                     return
-            if self._move(generation, make, reason, now):
+            if self._move(  # pragma: no branch - another thread moved first
+                generation, make, reason, now
+            ):
                 return
 
     def drain(self, now: float) -> Callable[[], bool]:

@@ -140,6 +140,15 @@ async def test_a_hang_opens_its_breaker(backend, named, unit):
     assert "open" == retrying.get_circuit_breaker_status()["state"]
 
 
+async def test_a_deadline_of_the_callees_own_is_its_error(backend):
+    """
+    Law 29: it passes as it is, and the attempt has it.
+    """
+    error = TimeoutExceededError(1.0)
+    result = await handler(max_attempts=1).execute_with_retry_async(Script(error))
+    assert error is result.final_exception is result.attempts[-1].exception
+
+
 async def test_a_cancellation_is_no_result(backend):
     """
     Law 2.

@@ -385,3 +385,22 @@ async def test_tenacitys_strategies_see_the_users_function(backend):
         await retry.outcome(fetch)
     assert seen[0] == seen[1]
     assert seen[0][0] is fetch
+
+
+def test_who_comes_late_is_told_at_once():
+    """
+    A guard that is made while somebody listens to the whole process knows it from the beginning.
+    """
+    told = []
+
+    class Late:
+        def aware(self):
+            told.append(True)
+
+    late = Late()
+    EVERYWHERE.tell_when_heard(late)
+    assert [] == told
+    with listen(lambda _: None):
+        assert [True] == told
+        EVERYWHERE.tell_when_heard(late)
+        assert [True, True] == told

@@ -353,8 +353,10 @@ def test_in_a_terminal_until_ctrl_c(service):
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "resilience", "top", "--interval", "0.2", service]
     process = subprocess.Popen(
-        command, stdin=follower, stdout=follower, stderr=follower, start_new_session=True
-    )
+        command, stdin=follower, stdout=follower, stderr=follower, start_new_session=True,
+        # Whoever runs the tests in the background of a shell has SIGINT ignored, and its children too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )  # fmt: skip
     os.close(follower)
     seen = b""
     until = time.monotonic() + 120
