@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import aclosing
@@ -23,7 +22,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import process_exception
 from websockets.exceptions import ConnectionClosed
 
-from resilience.clock import RNG, Rng
+from resilience.clock import PROCESS_CLOCK, RNG, Rng
 from resilience.core.backoff import FullJitter
 from resilience.core.trips import ConsecutiveFailures
 from resilience.errors import RejectedError
@@ -341,7 +340,7 @@ class _Connecting(connect):
             manager.failures += 1
             raise
         manager.connections += 1
-        self._last, self._since = connection, time.monotonic()
+        self._last, self._since = connection, PROCESS_CLOCK.now()
         return connection
 
     async def _resumed(self, connection: ClientConnection) -> None:
@@ -366,7 +365,7 @@ class _Connecting(connect):
             raise _Over  # not where the body ended first, and the other side only agreed
         if verdict is Closed.FATAL:
             raise last.protocol.close_exc
-        lived = time.monotonic() - self._since
+        lived = PROCESS_CLOCK.now() - self._since
         self._row = 1 if lived >= self._manager._stable_after else self._row + 1  # noqa: SLF001
         await asyncio.sleep(self._manager.delay(self._row))
 

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import aclosing, suppress
@@ -425,10 +424,3 @@ def test_the_codes():
     assert {1000} == {code for code, verdict in verdicts.items() if verdict is Closed.DONE}
     fatal = {code for code, verdict in verdicts.items() if verdict is Closed.FATAL}
     assert {1002, 1003, 1007, 1008, 1009, 1010, 1015, 3000, 3003} == fatal
-
-
-def test_time_is_the_process_clock():
-    """
-    The length of a connection is monotonic.
-    """
-    assert time.monotonic is ours.time.monotonic
