@@ -15,7 +15,7 @@ Testing as a feature: virtual time, scripts, recorders and switches, for this pa
 
 from resilience.testing.proxy import Blackhole, ChaosProxy, Latency, Reset, Slice
 from resilience.testing.scripts import Calls, Hang, Recorder, Script, Wait
-from resilience.testing.switches import disabled, forced, instant
+from resilience.testing.switches import disabled, engine, forced, instant
 from resilience.testing.time import BACKENDS, ManualClock, VirtualEventLoop, follow, run
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "VirtualEventLoop",
     "Wait",
     "disabled",
+    "engine",
     "follow",
     "forced",
     "instant",

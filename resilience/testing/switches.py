@@ -1,7 +1,7 @@
 """
-Switches for a test: no waiting, no policies, a breaker in a given state.
+Switches for a test: no waiting, no policies, an engine, a breaker in a given state.
 
-The first two hold for the current context only, so tests that run side by side do not see each other's.
+All but the last hold for the current context only, so tests that run side by side do not see each other's.
 """
 
 from __future__ import annotations
@@ -10,10 +10,17 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 
 from resilience.core.generations import CircuitState
-from resilience.modes import MODES
+from resilience.modes import MODES, Engine
 from resilience.policies.circuit_breaker import CircuitBreaker
+from resilience.validation import check, one_of
 
-__all__ = ["disabled", "forced", "instant"]
+__all__ = ["disabled", "engine", "forced", "instant"]
+
+_ENGINE = one_of(
+    '"linked" or "express"',
+    lambda value: value in ("linked", "express"),
+    {"none": None, "other": "fast"},
+)
 
 
 def instant() -> AbstractContextManager[None]:
@@ -24,6 +31,28 @@ def instant() -> AbstractContextManager[None]:
 def disabled() -> AbstractContextManager[None]:
     """Within this block and the tasks it starts, every pipeline is the bare call."""
     return MODES.disable()
+
+
+@contextmanager
+def engine(name: Engine) -> Generator[None]:
+    """
+    What is wrapped within this block runs on this engine; they differ in nothing but speed.
+
+    A guard that runs functions unwrapped keeps the engine of its first call.
+
+    Args:
+        name: ``"linked"``, one step inside another; or ``"express"``, the default: one frame for all of them where the
+            policies allow it, which leaves whatever is not a plain success to the linked steps.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    check("engine.name", name, _ENGINE)
+    token = MODES.engine.set(name)
+    try:
+        yield
+    finally:
+        MODES.engine.reset(token)
 
 
 @contextmanager
