@@ -18,6 +18,7 @@ import attrs
 from resilience.clock import PROCESS_CLOCK, Clock
 from resilience.core.budget import LEDGER, Ledger
 from resilience.validation import as_clock, as_seconds, clock, name, number, one_of, spelled
+from resilience.values import Value
 
 __all__ = ["BudgetSnapshot", "RetryBudget", "outer_retries", "retrying"]
 
@@ -28,8 +29,7 @@ _TTL = one_of(
 )
 
 
-@attrs.frozen(kw_only=True)
-class BudgetSnapshot:
+class BudgetSnapshot(Value):
     """
     A budget at one instant.
 

@@ -27,13 +27,13 @@ from resilience.policies.single_flight import SingleFlight
 from resilience.policies.throttle import Throttle
 from resilience.policies.timeout import Timeout
 from resilience.strategies import named_exceptions
+from resilience.values import Value
 from resilience.verdicts import is_types
 
 __all__ = ["Explanation", "Finding", "findings_of", "worst_of"]
 
 
-@attrs.frozen
-class Finding:
+class Finding(Value, kw_only=False):
     """
     One thing the checks have to say.
 
@@ -53,8 +53,7 @@ class Finding:
         return f"{self.severity}: {self.text} - {self.remedy}"
 
 
-@attrs.frozen
-class Explanation:
+class Explanation(Value, kw_only=False):
     """
     The worst a pipeline can do, and what its checks found.
 

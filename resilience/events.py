@@ -23,11 +23,10 @@ from types import TracebackType
 from typing import Any, Protocol, Self, final, runtime_checkable
 from weakref import WeakSet
 
-import attrs
-
 from resilience.errors import RejectedError
 from resilience.modes import MODES
 from resilience.validation import check, is_function, one_of
+from resilience.values import Value
 
 __all__ = [
     "EVERYWHERE",
@@ -85,8 +84,7 @@ def error_text_of(error: BaseException, wanted: bool) -> str | None:  # noqa: FB
     return text.encode("unicode_escape", "backslashreplace").decode("ascii")[:_TEXT_LIMIT]
 
 
-@attrs.frozen(kw_only=True)
-class Event:
+class Event(Value):
     """
     Base of all events.
 
@@ -101,7 +99,6 @@ class Event:
     at: float
 
 
-@attrs.frozen(kw_only=True)
 class CircuitStateChanged(Event):
     """
     A circuit moved to another state. Published exactly once per transition, after it happened, in order.
@@ -130,7 +127,6 @@ class CircuitStateChanged(Event):
     error_text: str | None = None
 
 
-@attrs.frozen(kw_only=True)
 class CircuitTripped(Event):
     """An observing circuit met its trip condition: enforcing, it would have opened. Once per crossing."""
 
@@ -140,7 +136,6 @@ class CircuitTripped(Event):
     last_failure: str | None = None
 
 
-@attrs.frozen(kw_only=True)
 class CallRejected(Event):
     """A policy turned a call away before it ran; ``retry_after`` in seconds or None."""
 
@@ -148,7 +143,6 @@ class CallRejected(Event):
     retry_after: float | None = None
 
 
-@attrs.frozen(kw_only=True)
 class CallQueued(Event):
     """
     A call has waited in a policy's queue; told when the wait is over.
@@ -162,7 +156,6 @@ class CallQueued(Event):
     admitted: bool
 
 
-@attrs.frozen(kw_only=True)
 class RetryScheduled(Event):
     """
     An attempt failed and another will follow.
@@ -182,7 +175,6 @@ class RetryScheduled(Event):
     error_text: str | None = None
 
 
-@attrs.frozen(kw_only=True)
 class RetryStopped(Event):
     """
     A retry gave up after at least one failed attempt.
@@ -199,7 +191,6 @@ class RetryStopped(Event):
     error: str | None
 
 
-@attrs.frozen(kw_only=True)
 class HedgeStarted(Event):
     """
     A further attempt was started beside those that run.
@@ -215,14 +206,12 @@ class HedgeStarted(Event):
     error: str | None = None
 
 
-@attrs.frozen(kw_only=True)
 class HedgeSkipped(Event):
     """A further attempt was due and none is started any more: ``budget``, ``deadline`` or ``retry_after``."""
 
     reason: str
 
 
-@attrs.frozen(kw_only=True)
 class HedgeFinished(Event):
     """
     A call that had more than one attempt ended.
@@ -236,14 +225,12 @@ class HedgeFinished(Event):
     winner: int | None
 
 
-@attrs.frozen(kw_only=True)
 class TimedOut(Event):
     """Our own deadline cut a call off after ``seconds``."""
 
     seconds: float
 
 
-@attrs.frozen(kw_only=True)
 class FallbackUsed(Event):
     """
     A fallback answered in the place of a call.
@@ -257,7 +244,6 @@ class FallbackUsed(Event):
     rejection: str | None = None
 
 
-@attrs.frozen(kw_only=True)
 class FallbackFailed(Event):
     """
     A fallback was asked and failed itself.
@@ -271,7 +257,6 @@ class FallbackFailed(Event):
     failure: str
 
 
-@attrs.frozen(kw_only=True)
 class StaleServed(Event):
     """
     The last good answer was given in the place of a call that failed.
@@ -285,21 +270,18 @@ class StaleServed(Event):
     error: str | None
 
 
-@attrs.frozen(kw_only=True)
 class FlightJoined(Event):
     """A call waits for the answer to one like it that is in flight; ``callers`` wait for it by now."""
 
     callers: int
 
 
-@attrs.frozen(kw_only=True)
 class FlightAbandoned(Event):
     """The last caller left, so the call in flight was cancelled, ``after`` seconds."""
 
     after: float
 
 
-@attrs.frozen(kw_only=True)
 class ChaosInjected(Event):
     """
     Something was done to a call on purpose.
@@ -315,7 +297,6 @@ class ChaosInjected(Event):
     error: str | None = None
 
 
-@attrs.frozen(kw_only=True)
 class CallFinished(Event):
     """
     A call left the pipeline.
@@ -333,7 +314,6 @@ class CallFinished(Event):
     error: str | None
 
 
-@attrs.frozen(kw_only=True)
 class AttemptFinished(Event):
     """
     The callee, or what stands inside a pipeline that is part of another, was entered and has ended.
@@ -369,7 +349,6 @@ def outcome_of(error: BaseException | None) -> str:
     return "failure" if isinstance(error, Exception) else "cancelled"
 
 
-@attrs.frozen(kw_only=True)
 class WouldHaveActed(Event):
     """
     A policy that only observes would have turned a call away, or cut it off; the call ran all the same.
@@ -381,7 +360,6 @@ class WouldHaveActed(Event):
     action: str
 
 
-@attrs.frozen(kw_only=True)
 class OptionsChanged(Event):
     """
     Options were changed at run time; calls that begin now use the new ones.
@@ -393,7 +371,6 @@ class OptionsChanged(Event):
     changed: tuple[str, ...]
 
 
-@attrs.frozen(kw_only=True)
 class ChangeRefused(Event):
     """
     A change at run time was faulty; the last good configuration stays.

@@ -34,6 +34,7 @@ from resilience.validation import (
     name,
     rng,
 )
+from resilience.values import Value
 
 __all__ = ["Acquiring", "Bulkhead", "BulkheadSnapshot", "Place"]
 
@@ -42,8 +43,7 @@ _BY_HAND = Hub(None)
 
 
 @final
-@attrs.frozen(kw_only=True)
-class BulkheadSnapshot:
+class BulkheadSnapshot(Value):
     """
     A bulkhead at one instant; it does not change afterwards.
 

@@ -34,6 +34,7 @@ from resilience.validation import (
     one_of,
     rng,
 )
+from resilience.values import Value
 
 __all__ = ["Chaos", "ChaosSnapshot"]
 
@@ -108,8 +109,7 @@ def _latency(
 
 
 @final
-@attrs.frozen(kw_only=True)
-class ChaosSnapshot:
+class ChaosSnapshot(Value):
     """
     A `Chaos` at one instant.
 

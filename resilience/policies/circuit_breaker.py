@@ -37,6 +37,7 @@ from resilience.validation import (
     name,
     rng,
 )
+from resilience.values import Value
 from resilience.verdicts import (
     ErrorFilter,
     ResultFilter,
@@ -70,8 +71,7 @@ def _break_duration(value: BreakDuration | timedelta) -> BreakDuration:
 
 
 @final
-@attrs.frozen(kw_only=True)
-class CircuitSnapshot:
+class CircuitSnapshot(Value):
     """
     A breaker at one instant; it does not change afterwards.
 

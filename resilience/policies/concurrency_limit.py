@@ -31,6 +31,7 @@ from resilience.validation import (
     one_of,
     rng,
 )
+from resilience.values import Value
 from resilience.verdicts import ErrorFilter, Judge, Verdict, error_filter
 
 __all__ = ["ConcurrencyLimit", "ConcurrencyLimitSnapshot"]
@@ -74,8 +75,7 @@ _PARTITIONS: Allowed = one_of(
 
 
 @final
-@attrs.frozen(kw_only=True)
-class ConcurrencyLimitSnapshot:
+class ConcurrencyLimitSnapshot(Value):
     """
     A limit at one instant; it does not change afterwards.
 

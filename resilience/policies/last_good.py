@@ -19,6 +19,7 @@ from resilience.doors import Stateful
 from resilience.events import Hub, StaleServed
 from resilience.keys import NO_KEY, key_of
 from resilience.validation import as_clock, as_seconds, clock, count, duration, key, name, rng
+from resilience.values import Value
 from resilience.verdicts import (
     ErrorFilter,
     Judge,
@@ -34,8 +35,7 @@ __all__ = ["LastGood", "LastGoodSnapshot"]
 
 
 @final
-@attrs.frozen(kw_only=True)
-class LastGoodSnapshot:
+class LastGoodSnapshot(Value):
     """
     What is kept at one instant.
 

@@ -36,6 +36,7 @@ from resilience.validation import (
     refuse,
     rng,
 )
+from resilience.values import Value
 
 __all__ = ["RateLimit", "RateLimitSnapshot"]
 
@@ -65,8 +66,7 @@ def _rate() -> Allowed:
 
 
 @final
-@attrs.frozen(kw_only=True)
-class RateLimitSnapshot:
+class RateLimitSnapshot(Value):
     """
     A rate limit at one instant; it does not change afterwards.
 

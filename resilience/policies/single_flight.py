@@ -32,6 +32,7 @@ from resilience.loaded import loaded
 from resilience.modes import MODES
 from resilience.policies._last_error import forget_older_tracebacks, raise_it
 from resilience.validation import as_clock, clock, count, key, name, rng
+from resilience.values import Value
 
 __all__ = ["SingleFlight", "SingleFlightSnapshot"]
 
@@ -40,8 +41,7 @@ _INSIDE: ContextVar[Flight | None] = ContextVar("resilience_flight", default=Non
 
 
 @final
-@attrs.frozen(kw_only=True)
-class SingleFlightSnapshot:
+class SingleFlightSnapshot(Value):
     """
     A `SingleFlight` at one instant.
 

@@ -33,6 +33,7 @@ from resilience.validation import (
     ratio,
     rng,
 )
+from resilience.values import Value
 from resilience.verdicts import (
     ErrorFilter,
     Judge,
@@ -91,8 +92,7 @@ def _factor() -> Allowed:
 
 
 @final
-@attrs.frozen(kw_only=True)
-class ThrottleSnapshot:
+class ThrottleSnapshot(Value):
     """
     A throttle at one instant; it does not change afterwards.
 
