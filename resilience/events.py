@@ -597,7 +597,11 @@ class Hub:
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether an event of this class is worth making."""
-        return bool(self.listeners(kind)) or (
+        # `listeners`, written out: asked on each path that fails.
+        everywhere, by_kind = self._heard
+        if everywhere is not EVERYWHERE.by_kind or (heard := by_kind.get(kind)) is None:
+            heard = self.listeners(kind)
+        return bool(heard) or (
             kind in _LOGGED and not LINES.replaced and LOGGER.isEnabledFor(_LOGGED[kind])
         )
 

@@ -82,9 +82,10 @@ class Transition:
     last_text: str | None
 
 
-@attrs.frozen
+@final
+@attrs.define(unsafe_hash=True)  # frozen, it would take twice as long to make
 class Refusal:
-    """No permit: the state that refuses, and the seconds until it may not."""
+    """No permit: the state that refuses, and the seconds until it may not. Not to be changed."""
 
     state: CircuitState
     retry_after: float | None
@@ -260,7 +261,8 @@ class Open(Generation):
 
     def remaining(self, now: float) -> float:
         # A clock that ran backwards makes no break longer than it was drawn.
-        return max(0.0, self.until - max(now, self.since))
+        left = self.until - (max(self.since, now))
+        return left if left > 0 else 0.0
 
 
 @final

@@ -18,10 +18,19 @@ from weakref import WeakValueDictionary
 from resilience.clock import PROCESS_CLOCK, RNG, Rng
 from resilience.core.backoff import FullJitter
 from resilience.core.circuit import CIRCUIT, Circuit
-from resilience.core.generations import CircuitState, Open, Refusal, Rules, Ticket, Transition
-from resilience.errors import CircuitIsolatedError, CircuitOpenError, ResilienceWarning
+from resilience.core.generations import (
+    CircuitState,
+    Generation,
+    Isolated,
+    Open,
+    Rules,
+    Ticket,
+    Transition,
+)  # fmt: skip
+from resilience.errors import CircuitIsolatedError, CircuitOpenError, ResilienceWarning, made_of
 from resilience.events import (
     EVERYWHERE,
+    CallRejected,
     CircuitStateChanged,
     CircuitTripped,
     Event,
@@ -38,6 +47,7 @@ from resilience.verdicts import Judge, Verdict
 __all__ = ["DEFAULT_BREAK", "Core", "current_task"]
 
 DEFAULT_BREAK = 30.0
+_BY_HAND = Hub(None)
 
 Hubs: TypeAlias = "WeakValueDictionary[int, Hub]"
 """The hubs of the pipelines around a breaker, by their id."""
@@ -47,10 +57,13 @@ Hubs: TypeAlias = "WeakValueDictionary[int, Hub]"
 class Core:
     """What a breaker's steps and permits hold on to; not the breaker, so that nothing here is a cycle."""
 
-    __slots__ = ("__weakref__", "circuit", "clock", "error_text", "hubs", "judge", "name", "timed")
+    __slots__ = (
+        "__weakref__", "_label", "circuit", "clock", "error_text", "hubs", "judge", "name", "timed",
+    )  # fmt: skip
 
     def __init__(self, options: Any) -> None:
         self.name: str = options.name
+        self._label: str | None = None  # as its errors write it, from the first of them on
         self.error_text: bool = options.error_text
         self.clock: Any = options.clock or PROCESS_CLOCK
         self.judge: Judge = Judge(options.on, options.ignore, options.on_result)
@@ -98,24 +111,61 @@ class Core:
         answer = self.circuit.admit(self.now(), current_task())
         if isinstance(answer, Ticket):
             return answer
-        raise self.rejection(answer)
+        # No pipeline to tell by hand, only those who listen to the whole process.
+        raise self.rejection(answer.state, answer.retry_after, _BY_HAND)
+
+    def turn_away(self, generation: Generation, hub: Hub) -> CircuitOpenError | None:
+        """`Circuit.admit` where the state alone decides: the rejection, told to *hub*; None: it has to be asked."""
+        circuit = self.circuit
+        if circuit.locked:
+            return None
+        if isinstance(generation, Open):
+            if (now := self.clock.now()) >= generation.until:
+                return None
+            retry_after = generation.remaining(now)
+        elif isinstance(generation, Isolated):
+            retry_after = None
+        else:
+            return None
+        circuit.totals.rejected += 1
+        return self.rejection(generation.state, retry_after, hub)
 
     def foresee(self) -> CircuitOpenError | None:
         """The rejection that a call would meet now; None where it may pass, or only asking would tell."""
         current = self.circuit.current
         if isinstance(current, Open):
-            return self.rejection(Refusal(current.state, current.remaining(self.now())))
+            return self.rejection(current.state, current.remaining(self.now()))
         if current.state is CircuitState.ISOLATED:
-            return self.rejection(Refusal(current.state, None))
+            return self.rejection(current.state, None)
         return None
 
-    def rejection(self, refusal: Refusal) -> CircuitOpenError:
-        last = self.circuit.last_failure
-        if refusal.state is CircuitState.ISOLATED:
-            return CircuitIsolatedError(self.name, last_failure=last)
-        return CircuitOpenError(
-            self.name, state=refusal.state.name, last_failure=last, retry_after=refusal.retry_after
+    def rejection(
+        self, state: CircuitState, retry_after: float | None, hub: Hub | None = None
+    ) -> CircuitOpenError:
+        """What a call meets; if it is more than foreseen, *hub* hears of it."""
+        if (label := self._label) is None:
+            self._label = label = f"CircuitBreaker({self.name!r})"
+        error = made_of(
+            CircuitIsolatedError if state is CircuitState.ISOLATED else CircuitOpenError,
+            {
+                "policy": label,
+                "retry_after": retry_after,
+                "breaker": self.name,
+                "state": state._name_,  # `name` is a property, three times as dear
+                "last_failure": self.circuit.last_failure,
+            },
         )
+        if hub is not None and hub.wants(CallRejected):
+            hub.emit(
+                CallRejected(
+                    policy=self.name,
+                    pipeline=hub.pipeline,
+                    at=self.now(),
+                    reason=error.reason,
+                    retry_after=retry_after,
+                )
+            )
+        return error
 
     def settle(self, ticket: Ticket, verdict: Verdict, error: BaseException | None = None) -> None:
         if verdict is Verdict.FAILURE and error is not None:

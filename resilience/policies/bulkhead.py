@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
-from typing import Any, NoReturn, final
+from typing import Any, final
 
 import attrs
 
@@ -19,7 +19,7 @@ from resilience.call import GRAIN, Call, Step
 from resilience.clock import PROCESS_CLOCK, Clock, Rng, loop_time
 from resilience.core.lines import PLACES, Places
 from resilience.doors import Stateful
-from resilience.errors import BulkheadFullError
+from resilience.errors import BulkheadFullError, made_of
 from resilience.events import CallQueued, CallRejected, Hub
 from resilience.policies._nested import guards_around
 from resilience.policies._places import Place, Weight, weigher, weight_option
@@ -192,7 +192,7 @@ class Bulkhead(Stateful):
         check("Bulkhead.admit.weight", weight, count())
         core = self._core
         if not core.places.take(weight):
-            core.reject(_BY_HAND)
+            raise core.rejection(_BY_HAND)
         return Place(core.places, weight)
 
     def acquire(self, weight: int = 1) -> Acquiring:
@@ -220,6 +220,8 @@ class Acquiring:
     async def _taken(self) -> Place:
         core, weight = self._core, self._weight
         if not core.places.take(weight):
+            if core.in_vain(None):
+                raise core.rejection(_BY_HAND)
             await core.enter(None, weight, _BY_HAND)
         return Place(core.places, weight)
 
@@ -261,19 +263,25 @@ class _Core:
     def now(self) -> float:
         return self.clock.now()  # type: ignore[no-any-return]
 
+    def in_vain(self, call: Call | None) -> bool:
+        """Whether a wait would not help, asked before a waiter or a coroutine is made."""
+        return (
+            self.max_wait == 0
+            or (call is not None and call.until != math.inf and call.until - loop_time() <= GRAIN)
+            or self.places.waiting >= self.places.queue
+        ) and not self.stands_inside(call)
+
+    def stands_inside(self, call: Call | None) -> bool:
+        return call is not None and guards_around("places", self.places) > 1
+
     async def enter(self, call: Call | None, weight: int, hub: Hub) -> int:
         """Get in after a wait, if at all; how many places that took, 0 for who goes in on its own."""
         places = self.places
-        if call is not None and guards_around("places", places) > 1:
+        if self.stands_inside(call):
             return 0
-        if self.max_wait == 0 or (call is not None and call.until - loop_time() <= GRAIN):
-            self.reject(hub)
-        # Asked before a waiter is made: a bulkhead that turns callers away has other worries.
-        if places.waiting >= places.queue:
-            self.reject(hub)
         waiter = waiter_here(weight)
         if not places.join(waiter):
-            self.reject(hub)
+            raise self.rejection(hub)
         due = loop_time() + self.max_wait
 
         def left() -> float:
@@ -297,10 +305,11 @@ class _Core:
                     )
                 )
         if not handed:
-            self.reject(hub)
+            raise self.rejection(hub)
         return weight
 
-    def reject(self, hub: Hub) -> NoReturn:
+    def rejection(self, hub: Hub) -> BulkheadFullError:
+        """Counted, and told to *hub*."""
         self.places.reject()
         if hub.wants(CallRejected):
             hub.emit(
@@ -311,10 +320,10 @@ class _Core:
                     reason=BulkheadFullError.reason,
                 )
             )
-        raise BulkheadFullError(policy=self.label)
+        return made_of(BulkheadFullError, {"policy": self.label, "retry_after": None})
 
 
-def _linked(core: _Core, step: Step, hub: Hub) -> Step:
+def _linked(core: _Core, step: Step, hub: Hub) -> Step:  # noqa: C901 - `take` and `give` written out
     places, usual, weigh, plain = core.places, core.weight, core.weigh, core.places.plain
 
     async def guarded(call: Call) -> Any:
@@ -325,6 +334,8 @@ def _linked(core: _Core, step: Step, hub: Hub) -> Step:
         else:
             free = places.take(weight)
         if not free:
+            if core.in_vain(call):
+                raise core.rejection(hub)
             weight = await core.enter(call, weight, hub)
         try:
             result = await step(call)

@@ -21,8 +21,8 @@ from resilience.core.circuit import Circuit
 from resilience.core.generations import CircuitState, Closed, Refusal, Ticket, Totals
 from resilience.core.trips import FailureRate, Trip, trip_validator
 from resilience.doors import Stateful
-from resilience.errors import CircuitOpenError, ResilienceWarning
-from resilience.events import EVERYWHERE, CallRejected, Hub, publish
+from resilience.errors import ResilienceWarning
+from resilience.events import Hub
 from resilience.policies._breaker_core import DEFAULT_BREAK, Core, current_task
 from resilience.policies._permit import Isolation, Permit
 from resilience.validation import (
@@ -218,13 +218,7 @@ class CircuitBreaker(Stateful):
             CircuitOpenError, CircuitIsolatedError: the call must not be made.
         """
         core = self._core
-        try:
-            return Permit(core, core.admit())
-        except CircuitOpenError as error:
-            # No pipeline to tell by hand, only those who listen to the whole process.
-            if heard := EVERYWHERE.listeners(CallRejected):
-                publish(_rejected(core, error, None), heard)
-            raise
+        return Permit(core, core.admit())
 
     def isolate(self) -> Isolation:
         """Reject every call until all handles are released: a context manager, or ``release()``."""
@@ -321,16 +315,6 @@ def live_breakers() -> list[LiveBreaker]:
     return [LiveBreaker(core) for core in sorted(cores, key=lambda core: core.name)]
 
 
-def _rejected(core: Core, error: CircuitOpenError, pipeline: str | None) -> CallRejected:
-    return CallRejected(
-        policy=core.name,
-        pipeline=pipeline,
-        at=core.now(),
-        reason=error.reason,
-        retry_after=error.retry_after,
-    )
-
-
 def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901, PLR0915 - two lanes of one guard
     circuit, judge, clock, timed = core.circuit, core.judge, core.clock, core.timed
     judges_results = judge.on_result is not None
@@ -346,6 +330,11 @@ def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901, PLR0915 - 
     async def guarded(call: Call) -> Any:
         generation = circuit.current
         if type(generation) is not Closed or not generation.plain or call.held is not None:
+            if (rejection := core.turn_away(generation, hub)) is not None:
+                try:
+                    raise rejection
+                finally:
+                    del rejection
             # Who keeps an error keeps this frame, and must not look like a call in flight.
             del generation
             return await ticketed(call)
@@ -372,9 +361,7 @@ def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901, PLR0915 - 
         entered = call.entered
         answer = circuit.admit(clock.now(), current_task())
         if isinstance(answer, Refusal):
-            if hub.wants(CallRejected):
-                hub.emit(_rejected(core, core.rejection(answer), hub.pipeline))
-            raise core.rejection(answer)
+            raise core.rejection(answer.state, answer.retry_after, hub)
         ticket = answer
         try:
             result = await step(call)

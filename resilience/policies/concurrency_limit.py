@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NoReturn, final
+from typing import Any, final
 
 import attrs
 
@@ -19,7 +19,7 @@ from resilience.clock import PROCESS_CLOCK, RNG, Clock, Rng
 from resilience.core.limits import AIMD, Estimate, Gradient2, Vegas
 from resilience.core.lines import PLACES, Places
 from resilience.doors import Stateful
-from resilience.errors import ThrottledError, TimeoutExceededError
+from resilience.errors import ThrottledError, TimeoutExceededError, made_of
 from resilience.events import CallRejected, Hub, hook_failed
 from resilience.validation import (
     Allowed,
@@ -225,7 +225,7 @@ class _Core:
             if part is not None:
                 part.give(-1)
         else:
-            self.reject(hub)
+            raise self.rejection(hub)
         return part
 
     def _part_of(self, call: Call) -> Places | None:
@@ -268,7 +268,8 @@ class _Core:
         finally:
             self._turn.append(None)
 
-    def reject(self, hub: Hub) -> NoReturn:
+    def rejection(self, hub: Hub) -> ThrottledError:
+        """Counted, and told to *hub*."""
         self.places.reject()
         if hub.wants(CallRejected):
             hub.emit(
@@ -279,7 +280,7 @@ class _Core:
                     reason=ThrottledError.reason,
                 )
             )
-        raise ThrottledError(policy=self.label)
+        return made_of(ThrottledError, {"policy": self.label, "retry_after": None})
 
 
 @final

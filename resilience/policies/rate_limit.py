@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, NoReturn, final
+from typing import Any, final
 
 import attrs
 
@@ -19,7 +19,7 @@ from resilience.call import GRAIN, Call, Step
 from resilience.clock import PROCESS_CLOCK, Clock, Rng, loop_time
 from resilience.core.buckets import BUCKET, Bucket
 from resilience.doors import Stateful
-from resilience.errors import RateLimitedError
+from resilience.errors import RateLimitedError, made_of
 from resilience.events import CallQueued, CallRejected, Hub
 from resilience.policies._places import Weight, weigher, weight_option
 from resilience.policies._waiting import Waiter, stand_in_line, waiter_here
@@ -235,7 +235,7 @@ class RateLimit(Stateful):
         check("RateLimit.admit.weight", weight, count())
         core = self._core
         if not core.bucket.take(weight, core.now()):
-            core.reject(_BY_HAND, weight)
+            raise core.rejection(_BY_HAND, weight)
 
     async def acquire(self, weight: int = 1) -> None:
         """
@@ -247,6 +247,8 @@ class RateLimit(Stateful):
         check("RateLimit.acquire.weight", weight, count())
         core = self._core
         if not core.bucket.take(weight, core.now()):
+            if core.in_vain(None):
+                raise core.rejection(_BY_HAND, weight)
             await core.enter(None, weight, _BY_HAND)
 
 
@@ -290,20 +292,26 @@ class _Core:
         early = self.bucket.wait(self.weight, self.now()) - self.max_wait
         return RateLimitedError(policy=self.label, retry_after=early) if early > GRAIN else None
 
+    def in_vain(self, call: Call | None) -> bool:
+        """Whether no wait would help, asked before a waiter or a coroutine is made."""
+        patience = self._patience(call)
+        return patience < 0 or (patience == 0 and not self.bucket.waiting)
+
+    def _patience(self, call: Call | None) -> float:
+        if call is None or call.until == math.inf:
+            return self.max_wait
+        # An attempt starts only if time remains.
+        return min(self.max_wait, call.until - loop_time() - 2 * GRAIN)
+
     async def enter(self, call: Call | None, weight: int, hub: Hub) -> None:
         """Wait for its turn, if it comes in time."""
-        bucket, patience = self.bucket, self.max_wait
-        if call is not None and call.until < math.inf:
-            # An attempt starts only if time remains.
-            patience = min(patience, call.until - loop_time() - 2 * GRAIN)
-        if patience < 0 or (patience == 0 and not bucket.waiting):
-            self.reject(hub, weight)
+        bucket, patience = self.bucket, self._patience(call)
         began = self.now()
         waiter = waiter_here(weight)
         waiter.latest = began + self.max_wait
         waiter.look_at = began + bucket.wait(weight, began)
         if not bucket.join(waiter, began, patience):
-            self.reject(hub, weight)
+            raise self.rejection(hub, weight)
         handed = False
         try:
             handed = await stand_in_line(bucket, waiter, lambda: self._left(waiter), self.now)
@@ -319,7 +327,7 @@ class _Core:
                     )
                 )
         if not handed:
-            self.reject(hub, weight)
+            raise self.rejection(hub, weight)
 
     def _left(self, waiter: Waiter) -> float:
         """How long it may sleep before it looks again. What is due by now, for whomever, is handed out."""
@@ -334,7 +342,8 @@ class _Core:
             waiter.look_at = math.inf
         return max(GRAIN, min(waiter.look_at, waiter.latest) - now)
 
-    def reject(self, hub: Hub, weight: int) -> NoReturn:
+    def rejection(self, hub: Hub, weight: int) -> RateLimitedError:
+        """Counted, and told to *hub*."""
         self.bucket.reject()
         at = self.now()
         retry_after = self.bucket.retry_after(weight, at, self.max_wait)
@@ -348,7 +357,7 @@ class _Core:
                     retry_after=retry_after,
                 )
             )
-        raise RateLimitedError(policy=self.label, retry_after=retry_after)
+        return made_of(RateLimitedError, {"policy": self.label, "retry_after": retry_after})
 
 
 def _linked(core: _Core, step: Step, hub: Hub) -> Step:
@@ -373,12 +382,14 @@ def _linked(core: _Core, step: Step, hub: Hub) -> Step:
                 if bucket.at > here
                 else here - bucket.at + usual
             )
-            if not spent:
-                await core.enter(call, usual, hub)
+            weight = usual
         else:
             weight = usual if weigh is None else weigh(call)
-            if not bucket.take(weight, now):
-                await core.enter(call, weight, hub)
+            spent = bucket.take(weight, now)
+        if not spent:
+            if core.in_vain(call):
+                raise core.rejection(hub, weight)
+            await core.enter(call, weight, hub)
         return await step(call)
 
     return guarded

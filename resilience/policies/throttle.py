@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import attrs
 
@@ -18,7 +18,7 @@ from resilience.call import Call, Step
 from resilience.clock import PROCESS_CLOCK, RNG, Clock, Rng
 from resilience.core.load import LEVELS, Load
 from resilience.doors import Stateful
-from resilience.errors import ResilienceWarning, ThrottledError, TimeoutExceededError
+from resilience.errors import ResilienceWarning, ThrottledError, TimeoutExceededError, made_of
 from resilience.events import CallRejected, Hub, hook_failed
 from resilience.validation import (
     Allowed,
@@ -240,7 +240,8 @@ class _Core:
         if verdict is not Verdict.IGNORED:
             self.load.count(level, accepted=verdict is Verdict.SUCCESS)
 
-    def reject(self, level: int, hub: Hub) -> NoReturn:
+    def rejection(self, level: int, hub: Hub) -> ThrottledError:
+        """Counted, and told to *hub*."""
         self.load.count(level, accepted=False)
         self.rejected += 1
         if hub.wants(CallRejected):
@@ -252,7 +253,7 @@ class _Core:
                     reason=ThrottledError.reason,
                 )
             )
-        raise ThrottledError(policy=self.label)
+        return made_of(ThrottledError, {"policy": self.label, "retry_after": None})
 
 
 @final
@@ -295,7 +296,7 @@ def _linked(core: _Core, step: Step, hub: Hub) -> Step:
             and requests >= minimum
             and draw() < core.probability(level)
         ):
-            core.reject(level, hub)
+            raise core.rejection(level, hub)
         entered = call.entered
         try:
             result = await step(call)

@@ -25,6 +25,7 @@ from resilience.core.budget import Ledger, Slot
 from resilience.core.generations import Closed, HalfOpen, Totals
 from resilience.core.lines import Line, Places
 from resilience.policies import (
+    _breaker_core,
     bulkhead,
     circuit_breaker,
     concurrency_limit,
@@ -43,6 +44,7 @@ MODULES: tuple[types.ModuleType, ...] = (
     trips,
     windows,
     bulkhead,
+    _breaker_core,
     circuit_breaker,
     budget,
     budgets,

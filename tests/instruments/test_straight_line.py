@@ -16,7 +16,14 @@ import pytest
 
 from resilience import budgets
 from resilience.core import budget, circuit, generations, windows
-from resilience.policies import _retrying, chaos, circuit_breaker, last_good, single_flight
+from resilience.policies import (
+    _breaker_core,
+    _retrying,
+    chaos,
+    circuit_breaker,
+    last_good,
+    single_flight,
+)
 
 SWITCHES = (
     "CALL",
@@ -36,7 +43,7 @@ SHARED = {
     "failures": (generations, circuit),
     "ignored": (circuit,),
     "slow": (circuit,),
-    "rejected": (circuit,),
+    "rejected": (circuit, _breaker_core),
     "asleep": (budget,),
     "spent": (budget,),
     "refused": (budget,),

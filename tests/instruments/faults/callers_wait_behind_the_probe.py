@@ -10,13 +10,13 @@ RIVALS = "fluxgate"
 EDITS = (
     Edit(
         "policies.circuit_breaker:_linked",
-        ("        if isinstance(answer, Refusal):\n            if hub"),
+        "        if isinstance(answer, Refusal):\n            raise core",
         (
             "        while isinstance(answer, Refusal) and answer.state is CircuitState.HALF_OPEN:\n"
             '            await __import__("anyio").sleep(0.01)\n'
             "            answer = circuit.admit(clock.now(), current_task())\n"
             "        if isinstance(answer, Refusal):\n"
-            "            if hub"
+            "            raise core"
         ),
     ),
 )
