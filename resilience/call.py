@@ -53,6 +53,9 @@ class _Seldom:
     # Permits that a stream keeps to its end; permits that a cancellation left behind, see above.
     held: list[Parked] | None = None
     # Gives back what a refused result holds; awaited by a retry before it waits for the next attempt.
+    # What the express lane took for the steps that go on in its place, outermost last; before them the deadline. See
+    # `resume`.
+    lane: Any = None  # list[Any] | None
     release: Any = None  # Callable[[result], Awaitable[object]] | None
     parked: Any = None  # list[tuple[Parked, bool]] | None; a step may park, which no checker sees
 
@@ -73,14 +76,16 @@ class Call(_Seldom):
         previous_error: What the attempt before raised, or None.
     """
 
-    # ``entered``: times the callee was entered. ``until``: the earliest deadline, on the loop's clock.
-    __slots__ = ("args", "entered", "fn", "kwargs", "until")
+    # ``entered``: times the callee was entered. ``until``: the earliest deadline, on the loop's clock. ``task``: whom that
+    # deadline cuts off, on asyncio.
+    __slots__ = ("args", "entered", "fn", "kwargs", "task", "until")
 
     fn: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     entered: int
     until: float
+    task: Any
     rejection: RejectedError | None
     exhausted: bool
     from_fallback: bool
@@ -126,6 +131,28 @@ class Call(_Seldom):
         if self.parked is not None:
             other._leave([*(other.parked or ()), *self.parked])
             self._leave(None)
+
+    def resume(self, taken: list[Any]) -> None:
+        """
+        It has begun in the express lane, which took for each step what that would have taken itself.
+
+        Args:
+            taken: The earliest deadline, then a thing for each step, innermost first.
+        """
+        self.lane = taken
+        if len(taken) == 1:
+            self._begun()
+
+    def take_over(self) -> Any:
+        """What the lane took for the step that asks, outermost first."""
+        lane: list[Any] = self.lane
+        taken = lane.pop()
+        if len(lane) == 1:
+            self._begun()
+        return taken
+
+    def _begun(self) -> None:
+        (self.until,), self.lane = self.lane, None
 
     def park(self, permit: Parked, entered_before: int) -> None:
         """Leave a permit for whoever finds out why the call was cancelled."""

@@ -17,7 +17,6 @@ from collections.abc import (
     Coroutine,
 )
 from contextlib import AbstractAsyncContextManager
-from math import inf
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -36,6 +35,7 @@ from typing import (
 
 import attrs
 
+from resilience._express import Laned, Part, front, parts_of_all, runner
 from resilience.bounds import Around, Inner
 from resilience.call import Call, Parked, Step, dress, informed_at, invoke, new_call
 from resilience.clock import PROCESS_CLOCK
@@ -137,9 +137,11 @@ class Guard(Generic[F_co]):
     there is none, and ``T | Never`` is ``T``.
     """
 
-    __slots__ = ("_label", "_step")
+    __slots__ = ("_label", "_laned_parts", "_runner", "_step")
 
     _label: str
+    _laned_parts: tuple[Part, ...] | None
+    _runner: Callable[..., Coroutine[Any, Any, Any]]
     _step: Step
 
     @abstractmethod
@@ -212,7 +214,18 @@ class Guard(Generic[F_co]):
         require_function(fn)
         if not args and not kwargs and is_bare_decorator(fn):
             raise TypeError(f"use @p.wrap, not @p: a pipeline called with {fn.__name__} runs it")
-        return _run(self._linked(), self._new_call(fn, args, kwargs), self)
+        try:
+            made = self._runner
+        except AttributeError:
+            laned = self._laned()
+            made = runner(laned, _run_unwrapped) if laned.begins() else _run_unwrapped
+            object.__setattr__(self, "_runner", made)
+        return made(self, fn, *args, **kwargs)
+
+    def _laned(self) -> Laned:
+        """This guard as the express lane needs it."""
+        step = self._linked()
+        return Laned(self, step, self._key, getattr(self, "_laned_parts", None), _switched)
 
     def wrap(self, fn: Callable[P, Awaitable[T]], /) -> Callable[P, Coroutine[Any, Any, T | F_co]]:
         """
@@ -223,31 +236,7 @@ class Guard(Generic[F_co]):
                 it), or a plain function of which nobody can tell that it returns an awaitable.
         """
         refuse_what_cannot_be_wrapped(fn)
-        guard = self
-        step = self._linked()
-        key = self._key
-
-        @functools.wraps(fn)
-        async def guarded(*args: P.args, **kwargs: P.kwargs) -> T | F_co:
-            # new_call, written out: this is the path every call takes.
-            call = Call()
-            call.fn = fn
-            call.args = args
-            call.kwargs = kwargs
-            call.entered = 0
-            call.until = inf
-            if key is not None:
-                call.key_of = key
-            if MODES.in_use:
-                return await _switched(step, call, guard)  # type: ignore[no-any-return]
-            try:
-                return await step(call)  # type: ignore[no-any-return]
-            except BaseException:
-                if call.parked is not None:
-                    call.settle_parked(cut=False)
-                raise
-
-        return guarded
+        return functools.wraps(fn)(front(self._laned(), fn))
 
     @overload
     def informed(
@@ -388,7 +377,10 @@ class Policy(Guard[F_co]):
         return inner
 
     def _link(self) -> Step:
-        return self.link(invoke, Hub(None))
+        hub = Hub(None)
+        step = self.link(invoke, hub)
+        object.__setattr__(self, "_laned_parts", parts_of_all(hub.parts, 1))
+        return step
 
     def _keeper(self) -> str | None:
         return repr(self) if self.shares_answers else None
@@ -412,6 +404,12 @@ class Stateful(Policy):
 
     def __deepcopy__(self, _: Any) -> NoReturn:
         self.__reduce_ex__(2)
+
+
+def _run_unwrapped(
+    guard: Guard[Any], fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+) -> Coroutine[Any, Any, Any]:
+    return _run(guard._linked(), guard._new_call(fn, args, kwargs), guard)  # noqa: SLF001 - our own class
 
 
 async def _run(step: Step, call: Call, guard: Guard[Any]) -> Any:

@@ -562,10 +562,10 @@ class Hub:
     What the policies of one pipeline share: its listeners, those of the pipeline around it, and the gates.
 
     A gate says now what would turn a call away; linking goes from inside to outside, so a policy finds here the gates
-    inside it. A follower is told when the options of a policy change, so that its guard need not look at each call.
+    inside it. A follower is told when the options of a policy change, so that its guard need not look at each call. A part is what a policy has in the express lane, or None.
     """
 
-    __slots__ = ("__weakref__", "_heard", "_listeners", "followers", "gates", "pipeline")
+    __slots__ = ("__weakref__", "_heard", "_listeners", "followers", "gates", "parts", "pipeline")
 
     def __init__(
         self, pipeline: str | None, listeners: Iterable[Listener] = (), outer: Hub | None = None
@@ -575,6 +575,7 @@ class Hub:
         self._listeners: tuple[Listener, ...] = (*listeners, *around)
         self.gates: list[Callable[[], RejectedError | None]] = [] if outer is None else outer.gates
         self.followers: list[tuple[object, Callable[[], None]]] = []
+        self.parts: list[Any] = []  # list[_express.Part | None]
         # By class, and the table of those who listen everywhere that it was made from.
         self._heard: tuple[object, dict[type[Event], tuple[Listener, ...]]] = None, {}
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NoReturn, TypeVar, final
 
+from resilience._express import parts_of_all
 from resilience.call import Call, Step, invoke
 from resilience.checks import Explanation, Finding, findings_of, worst_of
 from resilience.doors import F_co, Guard, Policy
@@ -247,7 +248,14 @@ class Pipeline(Guard[F_co]):
         return self._linked_with(step, Hub(self._name or hub.pipeline, self._listeners, hub))
 
     def _link(self) -> Step:
-        return self._linked_with(invoke, Hub(self._name, self._listeners))
+        hub = Hub(self._name, self._listeners)
+        step = self._linked_with(invoke, hub)
+        # A listener for every call or attempt stands in a step of its own, and so does a switch.
+        if self._enabled is True and not any(
+            hub.own(each) for each in (AttemptFinished, CallFinished)
+        ):
+            self._set("_laned_parts", parts_of_all(hub.parts, len(self._policies)))
+        return step
 
     def _linked_with(self, bare: Step, hub: Hub) -> Step:
         if self._enabled is False:

@@ -47,6 +47,7 @@ class Rules:
         successes_to_close: Successful probes that close it.
         probe_lease: Seconds after which a probe that still runs has failed.
         overdue_after: Seconds after which a call that still runs counts as a failure, or None.
+        judges_results: A result may be a failure, too.
     """
 
     trip: Trip
@@ -55,6 +56,7 @@ class Rules:
     successes_to_close: int
     probe_lease: float
     overdue_after: float | None
+    judges_results: bool = False
     slow_after: float = attrs.field(init=False)
     doubtful_after: float = attrs.field(init=False)
 
@@ -108,7 +110,9 @@ class Generation:
     """
     The circuit between two transitions.
 
-    ``plain``: a call may run with the generation itself as its permit, no ticket needed. ``turn`` holds one token; who
+    ``plain``: a call may run with the generation itself as its permit, no ticket needed. ``lane``: what the success of
+    such a call is in the express lane; 0: it has to be looked at, 1: ``successes += 1``, 2: the same, after `roll` where
+    ``edge`` has passed. ``turn`` holds one token; who
     pops it makes the transition out of here.
     """
 
@@ -116,6 +120,7 @@ class Generation:
 
     state: CircuitState
     plain = False
+    lane = 0
 
     def __init__(self, number: int, since: float) -> None:
         self.number: int = number
@@ -148,7 +153,7 @@ class Closed(Generation):
     """Calls pass and are counted. ``enforcing`` is False in the OBSERVING state."""
 
     __slots__ = (
-        "_totals", "crossed", "edge", "failures", "meter", "others",
+        "_totals", "crossed", "edge", "failures", "lane", "meter", "others",
         "plain", "state", "successes", "watches",
     )  # fmt: skip
 
@@ -181,6 +186,10 @@ class Closed(Generation):
             (threshold, OrderedDict()) for threshold in sorted(thresholds)
         )
         self.plain: bool = not self.watches and not locked
+        if self.plain and not rules.judges_results:
+            self.lane: int = 2 if rules.trip.timed else 1
+        else:
+            self.lane = 0
 
     def __del__(self) -> None:
         # The last call that started here has ended: its count joins the lifetime totals.

@@ -191,6 +191,7 @@ def _rules(options: Any) -> Rules:
         successes_to_close=options.successes_to_close or options.probes,
         probe_lease=options.probe_lease,
         overdue_after=options.overdue_after,
+        judges_results=options.on_result is not None,
     )
 
 

@@ -12,6 +12,7 @@ from asyncio.events import _get_running_loop as running_loop
 from types import FrameType
 from typing import Any
 
+from resilience._express import HELD
 from resilience.loaded import loaded
 
 __all__ = ["guards_around"]
@@ -23,13 +24,21 @@ def guards_around(name: str, value: object) -> int:
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the stack is what is asked for
     found = 0
     while frame is not None:
-        if frame.f_code.co_name == "guarded" and frame.f_locals.get(name) is value:
+        if frame.f_code.co_name == "guarded" and _holds(frame, name, value):
             found += 1
         # Below it stands another task, if this one was started eagerly.
         if frame is root:
             break
         frame = frame.f_back
     return found
+
+
+def _holds(frame: FrameType, name: str, value: object) -> bool:
+    """In an express lane that is a variable of its own, as it may have left before it took a place."""
+    names = frame.f_locals
+    return names.get(name) is value or any(
+        names.get(each) is value for each in frame.f_code.co_varnames if each.startswith(HELD)
+    )
 
 
 def _first_frame() -> object:

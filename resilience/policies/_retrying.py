@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 import anyio
 import anyio.lowlevel
 
+from resilience._express import Part
 from resilience.budgets import outer_retries, retrying
 from resilience.call import GRAIN, Call, Step
 from resilience.clock import PROCESS_CLOCK, RNG, loop_time
@@ -122,9 +123,9 @@ class Retrying:
         "_policy",
         "_rng",
         "_step",
-        "_timed",
         "_types",
         "_warned",
+        "timed",
     )
 
     def __init__(self, policy: Retry, step: Step, hub: Hub) -> None:
@@ -152,18 +153,31 @@ class Retrying:
             or not isinstance(policy.wait, FullJitter)
         )
         # While nobody asks when it began, nobody looks at the clock on the way in.
-        self._timed = self._needs_state or bool(hub.listeners(RetryScheduled))
-        if not self._timed:
+        self.timed = self._needs_state or bool(hub.listeners(RetryScheduled))
+        if not self.timed:
             EVERYWHERE.tell_when_heard(self)
         self._warned: set[str] = set()
 
+    def part(self) -> Part | None:
+        """In the express lane; none where it judges results."""
+        if self._asks_results:
+            return None
+        objects = {"retrying": self, "clock": self._clock, "untimed": _UNTIMED}
+        if (budget := self._budget) is None:
+            return Part("retry", objects, sees_arguments=self._needs_state)
+        objects |= {"ledger": budget._ledger, "ticks": budget._clock}  # noqa: SLF001 - our own
+        return Part("retry with a budget", objects, sees_arguments=self._needs_state)
+
     def aware(self) -> None:
         """Somebody listens now: look at the clock from the next call on."""
-        self._timed = True
+        self.timed = True
 
     async def run(self, call: Call) -> Any:
         """The step: the first attempt here, all others in `_persist`."""
-        started = self._clock.now() if self._timed else _UNTIMED
+        if call.lane is not None:
+            started = call.take_over()
+        else:
+            started = self._clock.now() if self.timed else _UNTIMED
         failure: Exception | None = None
         result: Any = None
         try:

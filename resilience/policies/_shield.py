@@ -19,9 +19,11 @@ import asyncio
 import gc
 import sys
 import types
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any
+
+from resilience._express import LANE
 
 __all__ = ["when_unshielded"]
 
@@ -40,7 +42,7 @@ def when_unshielded(
     act: Callable[[], object],
 ) -> bool:
     """
-    Whether the guard whose frame holds both *call* and *entries* must not cancel *task* now.
+    Whether the guard whose frame holds both *call*, a task for its first, and *entries* must not cancel *task* now.
 
     Where the task is shielded inside the guard, *act* is called as soon as it no longer is, before a later wait of the
     task can go unseen. Where a scope around the guard has been cancelled, it is never called.
@@ -92,10 +94,19 @@ def _entered_within(
         for each, distance in (*_entered_by(owner, 0), *by_hand):
             if id(each) in scopes:
                 found[id(each)] = min(distance, found.get(id(each), _DEPTH))
-        if names.get("call") is call and names.get("entries") is entries:
+        if _guards(names, call, entries):
             found = within
     # What is found on both sides, as an attribute of something, was entered on the side that is nearer to it.
     return {each for each, distance in within.items() if distance < around.get(each, _DEPTH)}
+
+
+def _guards(names: Mapping[str, object], call: object, entries: object) -> bool:
+    """Whether a frame with these variables is the guard: a step's, or the express lane's with several in one."""
+    if names.get("call") is call or names.get("key") is call:
+        return names.get("entries") is entries
+    return names.get(f"{LANE}task") is call and any(
+        each is entries and name.startswith(LANE) for name, each in names.items()
+    )
 
 
 def _scopes_of(task: asyncio.Task[Any]) -> Iterator[Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import time
 from asyncio.events import _get_running_loop as running_loop
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from resilience.call import GRAIN, Call
 from resilience.policies._shield import when_unshielded
 
 __all__ = ["Wheel", "Wheels", "uncancel", "without_cancellation"]
+
+_DUE = -math.inf
 
 
 def uncancel(task: asyncio.Task[Any], before: int) -> int:
@@ -41,9 +44,10 @@ def without_cancellation(error: BaseException) -> BaseException | None:
 @final
 class Wheel:
     """
-    The calls in flight under one deadline length on one loop, oldest first: call -> (until, task).
+    The calls in flight under one deadline length on one loop, oldest first: call -> until.
 
-    Who finds its call gone was cut off. Without a task it is due, and waits for a shield. ``now`` is the
+    In the express lane there is no call yet: the task stands for its first. Who finds its call gone was cut off. One
+    that is due and waits for a shield is `_DUE`. ``now`` is the
     loop's clock, read without its method where that is plain `time.monotonic`; or always *instant*, if the calls share
     not a length but a deadline.
     """
@@ -56,7 +60,7 @@ class Wheel:
         self.now: Callable[[], float] = time.monotonic if plain else loop.time
         if instant is not None:
             self.now = lambda: instant
-        self.entries: dict[Call, tuple[float, asyncio.Task[Any] | None]] = {}
+        self.entries: dict[Any, float] = {}
         self.timer: asyncio.TimerHandle | None = None
 
     def arm(self, until: float) -> None:
@@ -67,20 +71,21 @@ class Wheel:
         due = self.loop.time() + GRAIN
         entries = self.entries
         expired = []
-        for call, (until, task) in entries.items():
+        for call, until in entries.items():
             if until > due:
                 self.arm(until)
                 break
-            if task is not None:
-                expired.append((call, task))
-        for call, task in expired:
+            if until != _DUE:
+                expired.append(call)
+        for call in expired:
+            task = call.task if type(call) is Call else call
             cancel = functools.partial(self._cancel, call, task)
             if when_unshielded(task, call, entries, self.loop, cancel):
-                entries[call] = due, None
+                entries[call] = _DUE
             else:
                 cancel()
 
-    def _cancel(self, call: Call, task: asyncio.Task[Any]) -> None:
+    def _cancel(self, call: object, task: asyncio.Task[Any]) -> None:
         if self.entries.pop(call, None) is not None:
             task.cancel()
 

@@ -14,6 +14,7 @@ from typing import Any, final
 
 import attrs
 
+from resilience._express import Part
 from resilience.bounds import Around, Inner, Reach, merged
 from resilience.call import GRAIN, Call, Step
 from resilience.clock import PROCESS_CLOCK, Clock, Rng, loop_time
@@ -117,7 +118,11 @@ class Bulkhead(Stateful):
         object.__setattr__(self, "_core", _Core(self))
 
     def link(self, step: Step, hub: Hub) -> Step:
-        return _linked(self._core, step, hub)
+        core = self._core
+        lane = core.places.plain and core.weigh is None
+        objects = {"places": core.places, "weight": core.weight}
+        hub.parts.append(Part("places", objects) if lane else None)
+        return _linked(core, step, hub)
 
     def worst(self, inner: Inner, around: Around) -> Inner:  # noqa: ARG002
         if not self.queue or self.max_wait == 0:
@@ -328,7 +333,9 @@ def _linked(core: _Core, step: Step, hub: Hub) -> Step:  # noqa: C901 - `take` a
 
     async def guarded(call: Call) -> Any:
         weight = usual if weigh is None else weigh(call)
-        if plain:
+        if call.lane is not None:
+            free = call.take_over()
+        elif plain:
             # `Places.take` and, below, `Places.give`, written out: this is the path every call takes.
             places.taken += weight * (free := not places.waiting and places.taken + weight <= places.limit)  # fmt: skip
         else:

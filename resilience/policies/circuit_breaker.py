@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 
 import attrs
 
+from resilience._express import Part
 from resilience.call import Call, Step
 from resilience.clock import Clock, Rng
 from resilience.core.circuit import Circuit
@@ -184,7 +185,11 @@ class CircuitBreaker(Stateful):
 
     def link(self, step: Step, hub: Hub) -> Step:
         self._core.hubs[id(hub)] = hub
-        hub.gates.append(self._core.foresee)
+        core = self._core
+        hub.gates.append(core.foresee)
+        # Where the trip condition is changed for one of the other kind, its calls leave the lane.
+        role = "breaker in time" if core.timed else "breaker"
+        hub.parts.append(Part(role, {"circuit": core.circuit, "clock": core.clock}))
         return _linked(self._core, step, hub)
 
     # ------------------------------------------------------------------ state
@@ -328,7 +333,7 @@ def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901, PLR0915 - 
     hub.followers.append((core, follow))
 
     async def guarded(call: Call) -> Any:
-        generation = circuit.current
+        generation = circuit.current if call.lane is None else call.take_over()
         if type(generation) is not Closed or not generation.plain or call.held is not None:
             if (rejection := core.turn_away(generation, hub)) is not None:
                 try:

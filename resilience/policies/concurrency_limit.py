@@ -14,6 +14,7 @@ from typing import Any, final
 
 import attrs
 
+from resilience._express import Part
 from resilience.call import Call, Step
 from resilience.clock import PROCESS_CLOCK, RNG, Clock, Rng
 from resilience.core.limits import AIMD, Estimate, Gradient2, Vegas
@@ -146,7 +147,11 @@ class ConcurrencyLimit(Stateful):
         object.__setattr__(self, "_core", _Core(self))
 
     def link(self, step: Step, hub: Hub) -> Step:
-        return _linked(self._core, step, hub)
+        core = self._core
+        lane = core.places.plain and core.partition is None and core.bypass is None
+        objects = {"places": core.places, "clock": core.clock, "succeeded": core.succeeded}
+        hub.parts.append(Part("flight", objects) if lane else None)
+        return _linked(core, step, hub)
 
     @property
     def limit(self) -> int:
@@ -241,6 +246,11 @@ class _Core:
             hook_failed(f"ConcurrencyLimit.{option}", function, error)
             return None
 
+    def succeeded(self, in_flight: int, started: float) -> None:
+        """A call of no partition ended well."""
+        self.leave(None)
+        self.learn(Verdict.SUCCESS, started, in_flight)
+
     def leave(self, part: Places | None) -> None:
         self.places.give()
         if part is not None:
@@ -317,8 +327,13 @@ def _linked(core: _Core, step: Step, hub: Hub) -> Step:
     places, clock, judge = core.places, core.clock, core.judge
 
     async def guarded(call: Call) -> Any:
-        part = core.enter(call, hub)
-        in_flight, started, entered = places.taken, clock.now(), call.entered
+        part = None
+        if call.lane is not None:
+            in_flight, started = call.take_over()
+        else:
+            part = core.enter(call, hub)
+            in_flight, started = places.taken, clock.now()
+        entered = call.entered
         try:
             result = await step(call)
         except Exception as error:

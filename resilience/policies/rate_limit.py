@@ -14,6 +14,7 @@ from typing import Any, final
 
 import attrs
 
+from resilience._express import Part
 from resilience.bounds import Around, Inner, Reach, merged
 from resilience.call import GRAIN, Call, Step
 from resilience.clock import PROCESS_CLOCK, Clock, Rng, loop_time
@@ -137,7 +138,11 @@ class RateLimit(Stateful):
 
     def link(self, step: Step, hub: Hub) -> Step:
         hub.gates.append(self._core.foresee)
-        return _linked(self._core, step, hub)
+        core = self._core
+        lane = core.bucket.plain and core.weigh is None
+        objects = {"bucket": core.bucket, "clock": core.clock, "weight": core.weight}
+        hub.parts.append(Part("tokens", objects) if lane else None)
+        return _linked(core, step, hub)
 
     def worst(self, inner: Inner, around: Around) -> Inner:  # noqa: ARG002
         wait = self.max_wait
@@ -370,6 +375,9 @@ def _linked(core: _Core, step: Step, hub: Hub) -> Step:
     )
 
     async def guarded(call: Call) -> Any:
+        if call.lane is not None:
+            call.take_over()
+            return await step(call)
         now = clock.now()
         if plain and weigh is None:
             # `Bucket.take`, written out: this is the path every call takes.

@@ -147,7 +147,9 @@ class Retry(Policy):
             object.__setattr__(self, "attempts", 3)
 
     def link(self, step: Step, hub: Hub) -> Step:
-        return Retrying(self, step, hub).run
+        retrying = Retrying(self, step, hub)
+        hub.parts.append(retrying.part())
+        return retrying.run
 
     def worst(self, inner: Inner, around: Around) -> Inner:
         early = any(

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, final
 
 import attrs
 
+from resilience._express import Part
 from resilience.call import Call, Step
 from resilience.clock import PROCESS_CLOCK, RNG, Clock, Rng
 from resilience.core.load import LEVELS, Load
@@ -164,7 +165,13 @@ class Throttle(Stateful):
         object.__setattr__(self, "_core", _Core(self))
 
     def link(self, step: Step, hub: Hub) -> Step:
-        return _linked(self._core, step, hub)
+        core = self._core
+        lane = core.weigh is None and core.judge.on_result is None
+        objects = {
+            "load": core.load, "clock": core.clock, "level": core.level, "k": core.k, "minimum": core.minimum,
+        }  # fmt: skip
+        hub.parts.append(Part("load", objects) if lane else None)
+        return _linked(core, step, hub)
 
     def snapshot(self) -> ThrottleSnapshot:
         """Everything there is to know at this instant, frozen."""
@@ -287,16 +294,20 @@ def _linked(core: _Core, step: Step, hub: Hub) -> Step:
     judges_results = judge.on_result is not None
 
     async def guarded(call: Call) -> Any:
-        if (now := clock.now()) >= load.edge:
-            load.roll(now)
-        level = usual if weigh is None else core.level_of(call)
-        # A dependency that is well is asked without a draw.
-        if (
-            (requests := load.requests) > k * load.accepts
-            and requests >= minimum
-            and draw() < core.probability(level)
-        ):
-            raise core.rejection(level, hub)
+        if call.lane is not None:
+            level = usual
+            call.take_over()
+        else:
+            if (now := clock.now()) >= load.edge:
+                load.roll(now)
+            level = usual if weigh is None else core.level_of(call)
+            # A dependency that is well is asked without a draw.
+            if (
+                (requests := load.requests) > k * load.accepts
+                and requests >= minimum
+                and draw() < core.probability(level)
+            ):
+                raise core.rejection(level, hub)
         entered = call.entered
         try:
             result = await step(call)

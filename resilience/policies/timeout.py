@@ -18,6 +18,7 @@ from typing import Any, final
 
 import attrs
 
+from resilience._express import Part
 from resilience.bounds import ORIGIN, Around, Inner, Reach, merged, shifted
 from resilience.call import Call, Step
 from resilience.clock import PROCESS_CLOCK
@@ -65,7 +66,11 @@ class Timeout(Policy):
     def link(self, step: Step, hub: Hub) -> Step:
         given, label = self.seconds, repr(self)
         if isinstance(given, float):
-            return _linked(step, hub, label, given, Wheels())
+            wheels = Wheels()
+            hub.parts.append(
+                Part("deadline", {"wheels": wheels, "seconds": given, "uncancel": uncancel}, given)
+            )
+            return _linked(step, hub, label, given, wheels)
         function: Any = given
 
         async def resolved(call: Call) -> Any:
@@ -148,31 +153,39 @@ def cut_off(  # noqa: C901 - one guard, once per kind of loop
     """
 
     async def guarded(call: Call) -> Any:
-        loop = running_loop()
-        # No current task in a running loop: trio as a guest of that loop, or a coroutine driven by hand.
-        if loop is None or (task := current_task(loop)) is None:
-            return await on_trio(call)
-        wheel = wheels.latest()
-        if wheel is None or wheel.loop is not loop:
-            wheel = wheels.of(loop)
-        outer = call.until
-        until = wheel.now() + seconds
-        if outer <= until:
-            return await step(call)
-        entries = wheel.entries
-        cancelling = task.cancelling()
-        # Cancelled before the call, and not told yet: our own would fall on the same exception, and hide it.
-        untold = cancelling and getattr(task, "_must_cancel", False)
-        call.until = until
-        entries[call] = until, task
-        if wheel.timer is None:
-            wheel.arm(until)
+        key: Any = call
+        if call.lane is not None:
+            if (taken := call.take_over()) is None:
+                return await step(call)
+            # The express lane begins for nobody who is cancelled.
+            (entries, task, outer), cancelling, untold = taken, 0, False
+            key = task
+        else:
+            loop = running_loop()
+            # No current task in a running loop: trio as a guest of that loop, or a coroutine driven by hand.
+            if loop is None or (task := current_task(loop)) is None:
+                return await on_trio(call)
+            wheel = wheels.latest()
+            if wheel is None or wheel.loop is not loop:
+                wheel = wheels.of(loop)
+            outer = call.until
+            until = wheel.now() + seconds
+            if outer <= until:
+                return await step(call)
+            entries = wheel.entries
+            cancelling = task.cancelling()
+            # Cancelled before the call, and not told yet: our own would fall on the same exception, and hide it.
+            untold = cancelling and getattr(task, "_must_cancel", False)
+            call.until = entries[call] = until
+            call.task = task
+            if wheel.timer is None:
+                wheel.arm(until)
         try:
             result = await step(call)
         except BaseException as error:
             call.until = outer
             if (
-                entries.pop(call, None) is not None
+                entries.pop(key, None) is not None
                 or uncancel(task, cancelling) > cancelling - untold
                 or (rest := without_cancellation(error)) is error
             ):
@@ -183,7 +196,7 @@ def cut_off(  # noqa: C901 - one guard, once per kind of loop
             raise rest from error.__cause__
         call.until = outer
         # Gone: the callee swallowed our cancellation. What it returned beats the deadline.
-        if entries.pop(call, None) is None:
+        if entries.pop(key, None) is None:
             uncancel(task, cancelling)
         return result
 
