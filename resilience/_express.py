@@ -1,42 +1,44 @@
 """
 The express lane: one generated frame in the place of a step per policy, for calls that succeed at the first attempt.
 
-Why generated: a frame of its own costs a policy more than its work does. Where every policy of a guard has a `Part`
-here, `front` writes one coroutine function with the callee's signature in which their happy paths stand in a row, and
-compiles it once for each (shape, signature). Nothing awaits but the callee, so the order of what happens before it
-cannot be told.
+Why generated: a frame of its own costs a policy more than its work does. Where every policy of a guard has a `Part`,
+one coroutine function with the callee's signature is written (`_fronts`) in which their happy paths stand in a row.
+Nothing awaits there but the callee, so the order of what comes before it cannot be told.
 
 Why no rule stands here: whatever is not a plain success leaves for the linked steps. Before anything was taken, by a
 look at what the policies hold (an open circuit, a full bulkhead, another loop): the linked function is called instead.
 After the callee has failed, by `resumed`: the linked steps run, each takes over what the lane took for it instead of
-asking again, and the callee they enter is one that fails as the real one just did.
+asking again, and the callee they enter ends at once as the real one just did.
 
 In the texts ``$`` stands for a prefix that no parameter has, ``@`` for the number of the part.
 """
 
 from __future__ import annotations
 
-import inspect
-import itertools
-import linecache
 import math
 import types
-from asyncio import current_task
-from asyncio.events import _get_running_loop as running_loop
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias, final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, final
 
-from resilience.call import Call, Step, new_call
+from resilience._fronts import (
+    ANY,
+    CALLEE,
+    LANE,
+    AsyncFunction,
+    Signature,
+    door,
+    function,
+    like,
+    signature_of,
+)  # fmt: skip
+from resilience.call import Call, Step, new_call, resumed, through
+from resilience.here import running_loop, task_of
 from resilience.modes import MODES
 
-__all__ = ["HELD", "LANE", "Laned", "Part", "front", "parts_of_all", "runner"]
+__all__ = ["HELD", "Laned", "Part", "front", "parts_of_all", "runner"]
 
-LANE = "\u01c0"
-"""The prefix: a letter that looks like a pipe."""
 HELD = f"{LANE}held"
 """What a frame of the lane holds places of is in variables whose names begin so."""
-
-AsyncFunction: TypeAlias = Callable[..., Any]
 
 
 @final
@@ -48,8 +50,7 @@ class Part(NamedTuple):
         role: Which of `_ROLES`.
         objects: What its texts name.
         seconds: Of a deadline; those that cannot be the first to pass are left out.
-        sees_arguments: The policy shows a call's arguments to a user's function, which must find them as they were
-            passed.
+        sees_arguments: It shows a call's arguments to a user's function, which must find them as they were passed.
     """
 
     role: str
@@ -61,151 +62,114 @@ class Part(NamedTuple):
 @final
 class _Role(NamedTuple):
     """
-    Its texts: ``look`` is true where the linked steps have to see to it; ``take`` may leave as well, and then what
-    the parts before took is undone; ``undo``; ``done`` after a success; ``token`` is what the linked step takes over.
+    The texts of a role.
+
+    ``look`` leaves where the linked steps have to see to it. ``take`` may leave as well; then what the parts before
+    have taken is given back by ``undo``. ``done`` follows a success. The linked step takes over ``taken``.
     """
 
     look: str = ""
     take: str = ""
     undo: str = ""
     done: str = ""
-    token: str = "True"  # noqa: S105 - no secret
+    taken: str = "True"
 
 
-_STARTED = """
-if $retrying@.timed:
-    $started@ = $clock@.now()
-else:
-    $started@ = $untimed@
-"""
-_LEAVES_OPEN = """
+_BEGUN = "$started@ = $clock@.now() if $retrying@.timed else $untimed@"
+_CLOSED = """\
 if ($generation@ := $circuit@.current).lane != KIND:
-    LEAVE
-"""
+    LEAVE"""
 _ROLES: dict[str, _Role] = {
     "deadline": _Role(
-        look="""
+        look="""\
 if ($wheel@ := $wheels@.latest()) is None or $wheel@.loop is not $loop:
     $wheel@ = $wheels@.of($loop)
 if $task in ($entries@ := $wheel@.entries):
-    LEAVE
-""",
-        take="""
+    LEAVE""",
+        take="""\
 $entries@[$task] = $now + $seconds@
 if $wheel@.timer is None:
-    $wheel@.arm($now + $seconds@)
-""",
-        done="""
+    $wheel@.arm($now + $seconds@)""",
+        done="""\
 try:
     del $entries@[$task]
 except KeyError:  # cut off, which the callee has swallowed: its result beats the deadline
-    $uncancel@($task, 0)
-""",
-        token="($entries@, $task, OUTER)",
+    $uncancel@($task, 0)""",
+        taken="($entries@, $task, OUTER)",
     ),
-    "passed deadline": _Role(token="None"),
-    "retry": _Role(take=_STARTED, token="$started@"),
+    "passed deadline": _Role(taken="None"),
+    "retry": _Role(take=_BEGUN, taken="$started@"),
     "retry with a budget": _Role(
-        take=_STARTED,
-        done="""
+        take=_BEGUN,
+        done="""\
 if ($slot := $ledger@.current).successes >= $slot.edge:
     $slot = $ledger@.turn($ticks@.now())
-$slot.successes += 1
-""",
-        token="$started@",
+$slot.successes += 1""",
+        taken="$started@",
     ),
     "breaker": _Role(
-        look=_LEAVES_OPEN.replace("KIND", "1"),
-        done="$generation@.successes += 1",
-        token="$generation@",
+        look=_CLOSED.replace("KIND", "1"), done="$generation@.successes += 1", taken="$generation@"
     ),
     "breaker in time": _Role(
-        look=_LEAVES_OPEN.replace("KIND", "2"),
-        done="""
+        look=_CLOSED.replace("KIND", "2"),
+        done="""\
 if ($moment := $clock@.now()) >= $generation@.edge:
     $generation@.roll($moment)
-$generation@.successes += 1
-""",
-        token="$generation@",
+$generation@.successes += 1""",
+        taken="$generation@",
     ),
     "places": _Role(
-        take="""
+        take="""\
 $places@.taken += $weight@ * ($free := not $places@.waiting and $places@.taken + $weight@ <= $places@.limit)
 if not $free:
     LEAVE
-$held@ = $places@
-""",
+$held@ = $places@""",
         undo="$places@.give($weight@)",
-        done="""
+        done="""\
 $places@.taken -= $weight@
 if $places@.waiting:
-    $places@.advance()
-""",
+    $places@.advance()""",
     ),
     "tokens": _Role(
-        take="""
+        take="""\
 if not $bucket@.take($weight@, $clock@.now()):
-    LEAVE
-""",
+    LEAVE""",
         undo="$bucket@.at -= $weight@",
     ),
     "load": _Role(
-        look="""
+        look="""\
 if $clock@.now() >= $load@.edge or ($asked := $load@.requests) >= $minimum@ and $asked > $k@ * $load@.accepts:
-    LEAVE
-""",
+    LEAVE""",
         done="$load@.count($level@, accepted=True)",
     ),
     "flight": _Role(
-        take="""
+        take="""\
 if not $places@.take():
     LEAVE
-$flight@ = $places@.taken, $clock@.now()
-""",
+$flight@ = $places@.taken, $clock@.now()""",
         undo="$places@.give()",
         done="$succeeded@(*$flight@)",
-        token="$flight@",
+        taken="$flight@",
     ),
 }
-_HERE = """
+_HERE = """\
 $loop = $running_loop()
-if $loop is None or ($task := $current_task($loop)) is None or $task.cancelling():
-    LEAVE
-"""
-_LANE = """
+if $loop is None or ($task := $task_of($loop)) is None or $task.cancelling():
+    LEAVE"""
+_FRAME = """
     async def guarded({signature.parameters}):
         if $modes.in_use:
             LEAVE
-{looks}
-{takes}
+{before}
         try:
             $result = await $fn({signature.arguments})
         except BaseException as $error:
-            $call = $resumed($key, $fn, {signature.packed}, $error, [{tokens}])
+            $call = $resumed($call_of($fn, {signature.packed}), $error, [{taken}])
             {forget}
         else:
-{dones}
+{after}
             return $result
         return await $through($step, $call)
-    return guarded
-"""
-_DOOR = """
-    async def guarded({signature.parameters}):
-        $call = $Call()
-        $call.fn = $fn
-        $call.args, $call.kwargs = {signature.packed}
-        $call.entered = 0
-        $call.until = $inf
-        if $key is not None:
-            $call.key_of = $key
-        if $modes.in_use:
-            return await $switched($step, $call, $guard)
-        try:
-            return await $step($call)
-        except BaseException:
-            if $call.parked is not None:
-                $call.settle_parked(cut=False)
-            raise
     return guarded
 """
 
@@ -218,7 +182,7 @@ class Laned(NamedTuple):
     Attributes:
         guard, step, key: The guard, its steps, and its key or None.
         parts: One for every policy, outermost first; None where one of them has none.
-        switched: What runs a step and a call while something is switched for the process or the context.
+        switched: What runs a step and a call for the guard while something is switched.
     """
 
     guard: Any
@@ -228,163 +192,55 @@ class Laned(NamedTuple):
     switched: AsyncFunction
 
     def begins(self) -> bool:
-        """Whether the lane is to be used, for what is wrapped now."""
+        """Whether what is wrapped now has a lane."""
         return self.parts is not None and MODES.engine.get() == "express"
 
-
-# ------------------------------------------------------------------------- leaving
-
-
-@final
-class _Replay:
-    """In the place of the callee, once: it ends as the callee has just ended."""
-
-    __slots__ = ("_call", "_error", "_fn")
-
-    def __init__(self, call: Call, fn: AsyncFunction, error: BaseException) -> None:
-        self._call = call
-        self._fn = fn
-        self._error: BaseException | None = error
-
-    def __call__(self, *_: Any, **__: Any) -> Any:
-        self._call.fn = self._fn
-        error, self._error = self._error, None
-        assert error is not None
-        context = error.__context__
-        try:
-            raise error
-        finally:
-            # What is handled around the guarded call would take the place of the error's own context.
-            error.__context__ = context
-            del error, context
+    def call_of(self, *callee: Any) -> Call:
+        """A call of this guard."""
+        call = new_call(*callee)
+        if self.key is not None:
+            call.key_of = self.key
+        return call
 
 
-def resumed(
-    key: Any,
-    fn: AsyncFunction,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    error: BaseException,
-    taken: list[Any],
-) -> Call:
-    """The call that the linked steps go on with. *taken*: see `Call.resume`."""
-    call = new_call(fn, args, kwargs)
-    if key is not None:
-        call.key_of = key
-    call.callee = fn
-    call.fn = _Replay(call, fn, error)
-    call.resume(taken)
-    return call
+def parts_of_all(linked: Sequence[Part | None], count: int) -> tuple[Part, ...] | None:
+    """Of policies that were linked from inside to outside, outermost first; None unless each of them has one."""
+    parts = tuple(each for each in reversed(linked) if each is not None)
+    return parts if len(parts) == len(linked) == count else None
 
 
-async def through(step: Step, call: Call) -> Any:
-    """Run the steps as a door does."""
-    try:
-        return await step(call)
-    except BaseException:
-        if call.parked is not None:
-            call.settle_parked(cut=False)
-        raise
+def front(laned: Laned, fn: AsyncFunction) -> AsyncFunction:
+    """A coroutine function with *fn*'s signature that runs it through the guard, on the engine of this context."""
+    parts = laned.parts
+    seen = parts is None or laned.key is not None or any(part.sees_arguments for part in parts)
+    signature = ANY if seen else signature_of(fn)
+    linked = door(laned.guard, laned.step, laned.key, fn, signature, laned.switched)
+    if not laned.begins():
+        return linked
+    return like(fn, _lane(laned, linked, signature, {"fn": fn}), signature)
 
 
-# ------------------------------------------------------------------------- writing
+def runner(laned: Laned, linked: AsyncFunction) -> AsyncFunction:
+    """
+    The lane for any callee: ``runner(guard, fn, *args, **kwargs)``; *linked* is the same on the linked engine.
+
+    It does not hold the guard, which holds it.
+    """
+    return _lane(laned._replace(guard=None), linked, CALLEE, {})
 
 
-@final
-class _Signature(NamedTuple):
-    """What a text is filled with: parameters, the arguments that pass them on, the same as a tuple and a dict."""
-
-    parameters: str
-    arguments: str
-    packed: str
-    leaving: str
-
-
-_ANY = _Signature("*$args, **$kwargs", "*$args, **$kwargs", "$args, $kwargs", "*$args, **$kwargs")
-_CALLEE = _ANY._replace(
-    parameters="$guard, $fn, /, *$args, **$kwargs", leaving="$guard, $fn, *$args, **$kwargs"
-)
-_NUMBERS = itertools.count(1)
-_MADE: dict[object, Callable[..., AsyncFunction]] = {}
-
-
-def _signature_of(code: types.CodeType, first: int) -> _Signature:
-    """As the function is written, from its *first* parameter on."""
-    count, named = code.co_argcount, code.co_kwonlyargcount
-    positional, keywords = code.co_varnames[first:count], code.co_varnames[count : count + named]
-    rest = list(code.co_varnames[count + named :])
-    parameters, arguments = [*positional], [*positional]
-    if code.co_posonlyargcount > first:
-        parameters.insert(code.co_posonlyargcount - first, "/")
-    values = [f"{each}," for each in positional]
-    if code.co_flags & inspect.CO_VARARGS:
-        star = f"*{rest.pop(0)}"
-        parameters.append(star)
-        arguments.append(star)
-        values.append(f"{star},")
-    elif keywords:
-        parameters.append("*")
-    parameters += keywords
-    arguments += [f"{each}={each}" for each in keywords]
-    options = [f'"{each}": {each}' for each in keywords]
-    if code.co_flags & inspect.CO_VARKEYWORDS:
-        star = f"**{rest.pop(0)}"
-        for part in (parameters, arguments, options):
-            part.append(star)
-    passed = ", ".join(arguments)
-    packed = f"({' '.join(values)}), {{{', '.join(options)}}}"
-    return _Signature(", ".join(parameters), passed, packed, passed)
-
-
-def _indented(texts: Iterable[str], depth: int) -> str:
-    lines = (line for text in texts for line in text.splitlines())
-    return "\n".join(" " * depth + line for line in lines if line)
-
-
-def _lane(roles: Sequence[str], signature: _Signature) -> str:
-    """The lane of these roles, outermost first."""
-    looks, takes, starts, dones, tokens, undo, held = [], [], [], [], [], [], []
-    outer = "$inf"
-    for number, name in enumerate(roles):
-        look, take, back, done, token = (each.replace("@", str(number)) for each in _ROLES[name])
-        looks.append(look)
-        # The deadlines come last: from there on nothing leaves, and there is nothing to take back.
-        late = starts if name == "deadline" else takes
-        late.append(take.replace("LEAVE", "\n    ".join([*reversed(undo), "LEAVE"])))
-        dones.insert(0, done)
-        tokens.insert(0, token.replace("OUTER", outer))
-        if name == "deadline":
-            if outer == "$inf":
-                looks.insert(0, _HERE)
-                starts.insert(0, f"$now = $wheel{number}.now()")
-            outer = f"$now + $seconds{number}"
-        if back:
-            undo.append(back)
-        if "$held" in take:
-            held.append(f"$held{number} = ")
-    return _LANE.format(
-        signature=signature,
-        looks=_indented(looks, 8),
-        takes=_indented([*takes, *starts], 8),
-        dones=_indented(dones, 12),
-        tokens=", ".join([outer, *tokens]),
-        forget="".join(held) + "None",
-    )
-
-
-def _function(key: object, write: Callable[[], str], objects: Mapping[str, Any]) -> AsyncFunction:
-    """What the text of this *key* makes of these objects."""
-    make = _MADE.get(key)
-    if make is None:
-        lines = [f"def make({', '.join(f'${each}' for each in objects)}):", *write().splitlines()]
-        text = "".join(f"{line}\n" for line in lines if line.strip()).replace("$", LANE)
-        file = f"<resilience express {next(_NUMBERS)}>"
-        # Without a time of modification the entry stays; debuggers and tracebacks show the text.
-        linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file
-        namespace: dict[str, Any] = {}
-        exec(compile(text, file, "exec"), namespace)  # noqa: S102 - fixed texts, and names of parameters
-        make = _MADE[key] = namespace["make"]
-    return make(*objects.values())
+def _lane(
+    laned: Laned, linked: AsyncFunction, signature: Signature, objects: dict[str, Any]
+) -> AsyncFunction:
+    parts = laned.parts or ()
+    roles = _roles(parts)
+    objects |= {
+        "modes": MODES, "linked": linked, "step": laned.step, "call_of": laned.call_of, "resumed": resumed,
+        "through": through, "inf": math.inf, "running_loop": running_loop, "task_of": task_of,
+    }  # fmt: skip
+    for number, part in enumerate(parts):
+        objects |= {f"{name}{number}": value for name, value in part.objects.items()}
+    return function((roles, signature.key), lambda: _text(roles, signature), objects)
 
 
 def _roles(parts: Iterable[Part]) -> tuple[str, ...]:
@@ -397,91 +253,37 @@ def _roles(parts: Iterable[Part]) -> tuple[str, ...]:
     return tuple(roles)
 
 
-def _lane_of(
-    laned: Laned,
-    door: AsyncFunction,
-    shape: object,
-    signature: Callable[[], _Signature],
-    **objects: Any,
-) -> AsyncFunction:
-    parts = laned.parts or ()
-    roles = _roles(parts)
-    objects |= {
-        "modes": MODES, "linked": door, "step": laned.step, "key": laned.key, "resumed": resumed,
-        "through": through, "inf": math.inf, "running_loop": running_loop, "current_task": current_task,
-    }  # fmt: skip
-    for number, part in enumerate(parts):
-        objects |= {f"{name}{number}": value for name, value in part.objects.items()}
-
-    def text() -> str:
-        filled = signature()
-        return _lane(roles, filled).replace("LEAVE", f"return await $linked({filled.leaving})")
-
-    return _function((roles, shape), text, objects)
-
-
-def parts_of_all(linked: Sequence[Part | None], count: int) -> tuple[Part, ...] | None:
-    """Of policies that were linked from inside to outside, outermost first; None unless each of them has one."""
-    parts = tuple(each for each in reversed(linked) if each is not None)
-    return parts if len(parts) == len(linked) == count else None
-
-
-def runner(laned: Laned, door: AsyncFunction) -> AsyncFunction:
-    """
-    The lane for any callee: ``runner(guard, fn, *args, **kwargs)``; *door* is the same on the linked engine.
-
-    It does not hold the guard, which holds it.
-    """
-    return _lane_of(laned, door, "callee", lambda: _CALLEE)
+def _text(names: Sequence[str], signature: Signature) -> str:
+    """The lane of these roles, outermost first."""
+    roles = [
+        _Role(*(text.replace("@", str(number)) for text in _ROLES[name]))
+        for number, name in enumerate(names)
+    ]
+    deadlines = [number for number, name in enumerate(names) if name == "deadline"]
+    before = [_HERE] if deadlines else []
+    before += [role.look for role in roles]
+    undo: list[str] = []
+    for number, role in enumerate(roles):
+        if number not in deadlines:
+            before.append(role.take.replace("LEAVE", "\n    ".join([*undo, "LEAVE"])))
+            undo = [role.undo, *undo] if role.undo else undo
+    # The deadlines come last: from there on nothing leaves, and there is nothing to take back.
+    before += [f"$now = $wheel{number}.now()" for number in deadlines[:1]]
+    before += [roles[number].take for number in deadlines]
+    outer, taken = "$inf", []
+    for number, role in enumerate(roles):
+        taken.append(role.taken.replace("OUTER", outer))
+        outer = f"$now + $seconds{number}" if number in deadlines else outer
+    held = [f"$held{number} = " for number, role in enumerate(roles) if "$held" in role.take]
+    text = _FRAME.format(
+        signature=signature,
+        before=_indented(before, 8),
+        after=_indented((role.done for role in reversed(roles)), 12),
+        taken=", ".join([outer, *reversed(taken)]),
+        forget="".join([*held, "None"]),
+    )
+    return text.replace("LEAVE", f"return await $linked({signature.leaving})")
 
 
-def front(laned: Laned, fn: AsyncFunction) -> AsyncFunction:
-    """A coroutine function with *fn*'s signature that runs it through the guard, on the engine of this context."""
-    shape: object = "any"
-    signature = lambda: _ANY  # noqa: E731 - one of two
-    plain = fn.__func__ if (first := int(isinstance(fn, types.MethodType))) else fn
-    exact = _is_exact(laned, plain, first)
-    if exact:
-        code = plain.__code__
-        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + 2]
-        shape = (
-            first,
-            code.co_argcount,
-            code.co_posonlyargcount,
-            code.co_kwonlyargcount,
-            code.co_flags & 12,
-            names,
-        )
-        signature = lambda: _signature_of(code, first)  # noqa: E731 - (as above)
-    made = _function(
-        ("door", shape),
-        lambda: _DOOR.format(signature=signature()),
-        {
-            "fn": fn, "step": laned.step, "key": laned.key, "guard": laned.guard, "switched": laned.switched,
-            "modes": MODES, "Call": Call, "inf": math.inf,
-        },
-    )  # fmt: skip
-    lanes = [made]
-    if laned.begins():
-        lanes.append(_lane_of(laned, made, shape, signature, fn=fn))
-    for each in lanes if exact else ():
-        each.__defaults__, each.__kwdefaults__ = plain.__defaults__, plain.__kwdefaults__
-    return lanes[-1]
-
-
-def _is_exact(laned: Laned, fn: object, first: int) -> bool:
-    """
-    Whether the parameters may be written out.
-
-    Other callables than functions can tell an argument that was passed from a default, and so can a user's function
-    that is shown the arguments.
-    """
-    if (
-        not isinstance(fn, types.FunctionType)
-        or laned.parts is None
-        or laned.key is not None
-        or any(part.sees_arguments for part in laned.parts)
-    ):
-        return False
-    code = fn.__code__
-    return code.co_argcount >= first and not any(each.startswith(LANE) for each in code.co_varnames)
+def _indented(texts: Iterable[str], depth: int) -> str:
+    return "\n".join(" " * depth + line for text in texts for line in text.splitlines())

@@ -17,7 +17,19 @@ from typing import Any, Protocol, TypeAlias, final
 from resilience.clock import PROCESS_CLOCK, loop_time
 from resilience.errors import RejectedError
 
-__all__ = ["GRAIN", "Call", "Parked", "Step", "dress", "informed_at", "invoke", "new_call", "twin"]
+__all__ = [
+    "GRAIN",
+    "Call",
+    "Parked",
+    "Step",
+    "dress",
+    "informed_at",
+    "invoke",
+    "new_call",
+    "resumed",
+    "through",
+    "twin",
+]
 
 GRAIN = 1e-6
 """Seconds; less than any deadline means. A loop's timer may come this much early, and then the deadline has passed."""
@@ -53,8 +65,7 @@ class _Seldom:
     # Permits that a stream keeps to its end; permits that a cancellation left behind, see above.
     held: list[Parked] | None = None
     # Gives back what a refused result holds; awaited by a retry before it waits for the next attempt.
-    # What the express lane took for the steps that go on in its place, outermost last; before them the deadline. See
-    # `resume`.
+    # What the express lane took for the steps that go on in its place, see `resume`.
     lane: Any = None  # list[Any] | None
     release: Any = None  # Callable[[result], Awaitable[object]] | None
     parked: Any = None  # list[tuple[Parked, bool]] | None; a step may park, which no checker sees
@@ -76,8 +87,8 @@ class Call(_Seldom):
         previous_error: What the attempt before raised, or None.
     """
 
-    # ``entered``: times the callee was entered. ``until``: the earliest deadline, on the loop's clock. ``task``: whom that
-    # deadline cuts off, on asyncio.
+    # ``entered``: times the callee was entered. ``until``: the earliest deadline, on the loop's clock. ``task``: whom
+    # it cuts off, on asyncio.
     __slots__ = ("args", "entered", "fn", "kwargs", "task", "until")
 
     fn: Callable[..., Any]
@@ -195,6 +206,50 @@ def informed_at(place: int) -> Callable[[Call, Callable[..., Any]], Callable[...
     return lambda call, fn: lambda *args, **kwargs: fn(*args[:place], call, *args[place:], **kwargs)
 
 
+Step: TypeAlias = Callable[[Call], Awaitable[Any]]
+
+
+@final
+class _Replay:
+    """In the place of the callee, once: it ends as the callee has just ended."""
+
+    __slots__ = ("_call", "_error", "_fn")
+
+    def __init__(self, call: Call, fn: Callable[..., Any], error: BaseException) -> None:
+        self._call = call
+        self._fn = fn
+        self._error: list[BaseException] = [error]
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        self._call.fn = self._fn
+        error = self._error.pop()
+        context = error.__context__
+        try:
+            raise error
+        finally:
+            # What is handled around the guarded call would take the place of the error's own context.
+            error.__context__ = context
+            del error, context
+
+
+def resumed(call: Call, error: BaseException, taken: list[Any]) -> Call:
+    """A call whose callee has failed in the express lane, as the steps go on with it; *taken*: see `Call.resume`."""
+    call.callee = call.fn
+    call.fn = _Replay(call, call.fn, error)
+    call.resume(taken)
+    return call
+
+
+async def through(step: Step, call: Call) -> Any:
+    """Run the steps as a door does."""
+    try:
+        return await step(call)
+    except BaseException:
+        if call.parked is not None:
+            call.settle_parked(cut=False)
+        raise
+
+
 def twin(call: Call) -> Call:
     """The same call once more, for a task of its own: no deadline around it yet, and nothing of it has happened."""
     other = new_call(call.callee or call.fn, call.args, call.kwargs)
@@ -203,9 +258,6 @@ def twin(call: Call) -> Call:
     for make in call.clothes:
         dress(other, make)
     return other
-
-
-Step: TypeAlias = Callable[[Call], Awaitable[Any]]
 
 
 def invoke(call: Call) -> Awaitable[Any]:

@@ -11,11 +11,10 @@ from __future__ import annotations
 import os
 import random
 import time
-from asyncio import current_task
-from asyncio.events import _get_running_loop as running_loop
 from collections.abc import Callable
 from typing import Protocol, final, runtime_checkable
 
+from resilience.here import running_loop, task_of
 from resilience.loaded import loaded
 
 __all__ = ["PROCESS_CLOCK", "RNG", "CallableClock", "Clock", "ProcessClock", "Rng", "loop_time"]
@@ -76,11 +75,7 @@ def loop_time() -> float:
     loop = running_loop()
     trio = loaded("trio")
     # trio may be a guest of a running asyncio loop, and then no asyncio task is running.
-    if (
-        trio is not None
-        and trio.lowlevel.in_trio_run()
-        and (loop is None or current_task(loop) is None)
-    ):
+    if trio is not None and trio.lowlevel.in_trio_run() and (loop is None or task_of(loop) is None):
         return trio.current_time()  # type: ignore[no-any-return]
     return time.monotonic() if loop is None else loop.time()
 

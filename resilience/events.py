@@ -562,7 +562,8 @@ class Hub:
     What the policies of one pipeline share: its listeners, those of the pipeline around it, and the gates.
 
     A gate says now what would turn a call away; linking goes from inside to outside, so a policy finds here the gates
-    inside it. A follower is told when the options of a policy change, so that its guard need not look at each call. A part is what a policy has in the express lane, or None.
+    inside it. A follower is told when the options of a policy change, so that its guard need not look at each call. A
+    part is what a policy has in the express lane, or None.
     """
 
     __slots__ = ("__weakref__", "_heard", "_listeners", "followers", "gates", "parts", "pipeline")

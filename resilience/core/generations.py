@@ -111,9 +111,8 @@ class Generation:
     The circuit between two transitions.
 
     ``plain``: a call may run with the generation itself as its permit, no ticket needed. ``lane``: what the success of
-    such a call is in the express lane; 0: it has to be looked at, 1: ``successes += 1``, 2: the same, after `roll` where
-    ``edge`` has passed. ``turn`` holds one token; who
-    pops it makes the transition out of here.
+    such a call is in the express lane; 0: it has to be looked at, 1: ``successes += 1``, 2: the same, after `roll`
+    where ``edge`` has passed. ``turn`` holds one token; who pops it makes the transition out of here.
     """
 
     __slots__ = ("__weakref__", "number", "since", "turn")

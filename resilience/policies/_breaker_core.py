@@ -6,11 +6,9 @@ Not the breaker itself, so that nothing here is a cycle and a breaker that is dr
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
 import warnings
-from asyncio.events import _get_running_loop as running_loop
 from collections.abc import Callable
 from typing import Any, TypeAlias, final
 from weakref import WeakValueDictionary
@@ -39,6 +37,7 @@ from resilience.events import (
     hook_failed,
     publish,
 )
+from resilience.here import running_loop, task_of
 from resilience.loaded import loaded
 from resilience.strategies import AttemptState
 from resilience.validation import in_seconds
@@ -198,7 +197,7 @@ def _rules(options: Any) -> Rules:
 def current_task() -> object:
     """The task that asks, on asyncio or trio; None outside of tasks, where nothing can ride on a permit."""
     loop = running_loop()
-    if loop is not None and (task := asyncio.current_task(loop)) is not None:
+    if loop is not None and (task := task_of(loop)) is not None:
         return task
     trio = loaded("trio")
     if trio is not None and trio.lowlevel.in_trio_task():

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from asyncio import CancelledError, current_task
-from asyncio.events import _get_running_loop as running_loop
+from asyncio import CancelledError
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
@@ -28,6 +27,7 @@ from resilience.clock import PROCESS_CLOCK
 from resilience.core.pushback import pushback_of
 from resilience.errors import RejectedError
 from resilience.events import HedgeFinished, HedgeSkipped, HedgeStarted, Hub, hook_failed
+from resilience.here import running_loop, task_of
 from resilience.loaded import loaded
 from resilience.policies._race import Race
 from resilience.policies._wheel import uncancel, without_cancellation
@@ -78,7 +78,7 @@ class Hedging:
     async def run(self, call: Call) -> Any:  # noqa: C901, PLR0912, PLR0915 - one attempt, and every way it can end
         """The step. `_shield` finds this frame by its ``call`` and ``entries``."""
         loop = running_loop()
-        if loop is None or (task := current_task(loop)) is None:
+        if loop is None or (task := task_of(loop)) is None:
             return await self._on_trio(call)
         race = Race(self, call)
         race.task = task

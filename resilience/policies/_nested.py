@@ -6,13 +6,12 @@ Nothing is kept for this while calls run: the guards around are on the stack of 
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from asyncio.events import _get_running_loop as running_loop
 from types import FrameType
 from typing import Any
 
 from resilience._express import HELD
+from resilience.here import running_loop, task_of
 from resilience.loaded import loaded
 
 __all__ = ["guards_around"]
@@ -45,7 +44,7 @@ def _first_frame() -> object:
     """The frame in which the running task began, where that can be known."""
     coroutine: Any = None
     loop = running_loop()
-    if loop is not None and (task := asyncio.current_task(loop)) is not None:
+    if loop is not None and (task := task_of(loop)) is not None:
         coroutine = task.get_coro()
     elif (trio := loaded("trio")) is not None and trio.lowlevel.in_trio_task():
         coroutine = trio.lowlevel.current_task().coro

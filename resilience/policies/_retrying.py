@@ -176,8 +176,10 @@ class Retrying:
         """The step: the first attempt here, all others in `_persist`."""
         if call.lane is not None:
             started = call.take_over()
+        elif self.timed:
+            started = self._clock.now()
         else:
-            started = self._clock.now() if self.timed else _UNTIMED
+            started = _UNTIMED
         failure: Exception | None = None
         result: Any = None
         try:

@@ -23,7 +23,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iter
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
-from resilience._express import LANE
+from resilience._fronts import LANE
 
 __all__ = ["when_unshielded"]
 

@@ -10,8 +10,6 @@ is named: the earliest, at a tie the outer.
 from __future__ import annotations
 
 import math
-from asyncio import current_task
-from asyncio.events import _get_running_loop as running_loop
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, final
@@ -25,6 +23,7 @@ from resilience.clock import PROCESS_CLOCK
 from resilience.doors import Policy
 from resilience.errors import DeadlineExpiredError, TimeoutExceededError
 from resilience.events import Hub, TimedOut, hook_failed
+from resilience.here import running_loop, task_of
 from resilience.loaded import loaded
 from resilience.policies._wheel import Wheels, uncancel, without_cancellation
 from resilience.validation import duration, in_seconds
@@ -133,7 +132,7 @@ def _linked(step: Step, hub: Hub, label: str, seconds: float, wheels: Wheels) ->
     return cut_off(step, seconds, wheels, label, expired)
 
 
-def cut_off(  # noqa: C901 - one guard, once per kind of loop
+def cut_off(  # noqa: C901, PLR0915 - one guard, once per kind of loop
     step: Step,
     seconds: float,
     wheels: Wheels,
@@ -152,18 +151,19 @@ def cut_off(  # noqa: C901 - one guard, once per kind of loop
         instant: On the clock of the running loop. Default: now.
     """
 
-    async def guarded(call: Call) -> Any:
+    async def guarded(call: Call) -> Any:  # noqa: C901 - (as above)
         key: Any = call
         if call.lane is not None:
             if (taken := call.take_over()) is None:
                 return await step(call)
             # The express lane begins for nobody who is cancelled.
-            (entries, task, outer), cancelling, untold = taken, 0, False
+            (entries, task, outer), cancelling = taken, 0
+            untold: Any = False
             key = task
         else:
             loop = running_loop()
             # No current task in a running loop: trio as a guest of that loop, or a coroutine driven by hand.
-            if loop is None or (task := current_task(loop)) is None:
+            if loop is None or (task := task_of(loop)) is None:
                 return await on_trio(call)
             wheel = wheels.latest()
             if wheel is None or wheel.loop is not loop:
