@@ -84,8 +84,7 @@ _ROLES: dict[str, _Role] = {
         look="""\
 if ($wheel@ := $wheels@.latest()) is None or $wheel@.loop is not $loop:
     $wheel@ = $wheels@.of($loop)
-if $task in ($entries@ := $wheel@.entries):
-    LEAVE""",
+$entries@ = $wheel@.entries""",
         take="""\
 $entries@[$task] = $now + $seconds@
 if $wheel@.timer is None:
@@ -94,8 +93,8 @@ if $wheel@.timer is None:
 try:
     del $entries@[$task]
 except KeyError:  # cut off, which the callee has swallowed: its result beats the deadline
-    $uncancel@($task, 0)""",
-        taken="($entries@, $task, OUTER)",
+    $wheel@.swallowed($task)""",
+        taken="($wheel@, $task, OUTER)",
     ),
     "passed deadline": _Role(taken="None"),
     "retry": _Role(take=_BEGUN, taken="$started@"),
@@ -155,6 +154,9 @@ $flight@ = $places@.taken, $clock@.now()""",
 _HERE = """\
 $loop = $running_loop()
 if $loop is None or ($task := $task_of($loop)) is None or $task.cancelling():
+    LEAVE"""
+_AGAIN = """\
+if $task in $entries@ or $wheel@.cut:  # of the deadlines the first is the last to end
     LEAVE"""
 _FRAME = """
     async def guarded({signature.parameters}):
@@ -262,6 +264,7 @@ def _text(names: Sequence[str], signature: Signature) -> str:
     deadlines = [number for number, name in enumerate(names) if name == "deadline"]
     before = [_HERE] if deadlines else []
     before += [role.look for role in roles]
+    before += [_AGAIN.replace("@", str(number)) for number in deadlines[:1]]
     undo: list[str] = []
     for number, role in enumerate(roles):
         if number not in deadlines:

@@ -1,6 +1,7 @@
 """
 Every test that is an ``async def`` runs on every backend, in virtual time where the backend has it.
 
+With ``--engine linked`` what is wrapped runs on the linked engine; the default is the express lane where there is one.
 A cell that cannot run is skipped with its reason; a skip without one fails the run (`pytest_runtest_makereport`).
 """
 
@@ -16,9 +17,11 @@ from typing import Any
 import pytest
 
 from resilience import events
+from resilience.modes import MODES
 from resilience.testing import BACKENDS, ManualClock, run
 from tests.punctual import watch_the_clock
 
+_ENGINE = pytest.StashKey[Any]()
 _NO_EAGER = "eager tasks came with Python 3.12"
 
 
@@ -33,6 +36,23 @@ def _cells() -> list[Any]:
         )
         for backend in BACKENDS
     ]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--engine",
+        choices=("express", "linked"),
+        default="express",
+        help="what is wrapped in the tests runs on it",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_ENGINE] = MODES.engine.set(config.getoption("engine"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    MODES.engine.reset(config.stash[_ENGINE])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

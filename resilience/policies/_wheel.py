@@ -46,13 +46,13 @@ class Wheel:
     """
     The calls in flight under one deadline length on one loop, oldest first: call -> until.
 
-    In the express lane there is no call yet: the task stands for its first. Who finds its call gone was cut off. One
-    that is due and waits for a shield is `_DUE`. ``now`` is the
-    loop's clock, read without its method where that is plain `time.monotonic`; or always *instant*, if the calls share
-    not a length but a deadline.
+    In the express lane there is no call yet: its task stands for it, also in ``cut``, where those of the lane are that
+    were cut off and have not ended yet. Who finds its call gone was cut off. One that is due and waits for a shield is
+    `_DUE`. ``now`` is the loop's clock, read without its method where that is plain `time.monotonic`; or always
+    *instant*, if the calls share not a length but a deadline.
     """
 
-    __slots__ = ("__weakref__", "entries", "loop", "now", "timer")
+    __slots__ = ("__weakref__", "cut", "entries", "loop", "now", "timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, instant: float | None = None) -> None:
         plain = type(loop).time is asyncio.BaseEventLoop.time
@@ -61,6 +61,7 @@ class Wheel:
         if instant is not None:
             self.now = lambda: instant
         self.entries: dict[Any, float] = {}
+        self.cut: set[object] = set()
         self.timer: asyncio.TimerHandle | None = None
 
     def arm(self, until: float) -> None:
@@ -87,7 +88,14 @@ class Wheel:
 
     def _cancel(self, call: object, task: asyncio.Task[Any]) -> None:
         if self.entries.pop(call, None) is not None:
+            if call is task:
+                self.cut.add(task)
             task.cancel()
+
+    def swallowed(self, task: asyncio.Task[Any]) -> None:
+        """The callee has kept our cancellation to itself."""
+        self.cut.discard(task)
+        uncancel(task, 0)
 
 
 def _no_wheel() -> None:

@@ -66,9 +66,7 @@ class Timeout(Policy):
         given, label = self.seconds, repr(self)
         if isinstance(given, float):
             wheels = Wheels()
-            hub.parts.append(
-                Part("deadline", {"wheels": wheels, "seconds": given, "uncancel": uncancel}, given)
-            )
+            hub.parts.append(Part("deadline", {"wheels": wheels, "seconds": given}, given))
             return _linked(step, hub, label, given, wheels)
         function: Any = given
 
@@ -157,9 +155,9 @@ def cut_off(  # noqa: C901, PLR0915 - one guard, once per kind of loop
             if (taken := call.take_over()) is None:
                 return await step(call)
             # The express lane begins for nobody who is cancelled.
-            (entries, task, outer), cancelling = taken, 0
+            (wheel, task, outer), cancelling = taken, 0
             untold: Any = False
-            key = task
+            key, entries = task, wheel.entries
         else:
             loop = running_loop()
             # No current task in a running loop: trio as a guest of that loop, or a coroutine driven by hand.
@@ -184,9 +182,11 @@ def cut_off(  # noqa: C901, PLR0915 - one guard, once per kind of loop
             result = await step(call)
         except BaseException as error:
             call.until = outer
+            if entries.pop(key, None) is not None:
+                raise
+            wheel.cut.discard(key)
             if (
-                entries.pop(key, None) is not None
-                or uncancel(task, cancelling) > cancelling - untold
+                uncancel(task, cancelling) > cancelling - untold
                 or (rest := without_cancellation(error)) is error
             ):
                 raise  # not by us, or not by us alone
@@ -197,6 +197,7 @@ def cut_off(  # noqa: C901, PLR0915 - one guard, once per kind of loop
         call.until = outer
         # Gone: the callee swallowed our cancellation. What it returned beats the deadline.
         if entries.pop(key, None) is None:
+            wheel.cut.discard(key)
             uncancel(task, cancelling)
         return result
 
