@@ -331,7 +331,7 @@ class _Core:
 def _linked(core: _Core, step: Step, hub: Hub) -> Step:  # noqa: C901 - `take` and `give` written out
     places, usual, weigh, plain = core.places, core.weight, core.weigh, core.places.plain
 
-    async def guarded(call: Call) -> Any:
+    async def guarded(call: Call) -> Any:  # noqa: C901, PLR0912 - (as above)
         weight = usual if weigh is None else weigh(call)
         if call.lane is not None:
             free = call.take_over()
