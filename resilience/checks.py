@@ -7,28 +7,45 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
 from resilience.bounds import INVOKE, ORIGIN, Around, Bounds, Effort, Inner, bounds_of
 from resilience.doors import Policy
 from resilience.errors import TimeoutExceededError
-from resilience.policies.bulkhead import Bulkhead
-from resilience.policies.chaos import Chaos
-from resilience.policies.circuit_breaker import CircuitBreaker
-from resilience.policies.concurrency_limit import ConcurrencyLimit
-from resilience.policies.fallback import Fallback
-from resilience.policies.hedge import Hedge
-from resilience.policies.last_good import LastGood
-from resilience.policies.rate_limit import RateLimit
-from resilience.policies.retry import Retry
-from resilience.policies.single_flight import SingleFlight
-from resilience.policies.throttle import Throttle
-from resilience.policies.timeout import Timeout
+from resilience.loaded import Kind
 from resilience.strategies import named_exceptions
 from resilience.values import Value
 from resilience.verdicts import is_types
+
+if TYPE_CHECKING:
+    from resilience.policies.bulkhead import Bulkhead
+    from resilience.policies.chaos import Chaos
+    from resilience.policies.circuit_breaker import CircuitBreaker
+    from resilience.policies.concurrency_limit import ConcurrencyLimit
+    from resilience.policies.fallback import Fallback
+    from resilience.policies.hedge import Hedge
+    from resilience.policies.last_good import LastGood
+    from resilience.policies.rate_limit import RateLimit
+    from resilience.policies.retry import Retry
+    from resilience.policies.single_flight import SingleFlight
+    from resilience.policies.throttle import Throttle
+    from resilience.policies.timeout import Timeout
+else:
+    # A pipeline has no policy of a class that nobody has imported.
+    Bulkhead = Kind("resilience.policies.bulkhead", "Bulkhead")
+    Chaos = Kind("resilience.policies.chaos", "Chaos")
+    CircuitBreaker = Kind("resilience.policies.circuit_breaker", "CircuitBreaker")
+    ConcurrencyLimit = Kind("resilience.policies.concurrency_limit", "ConcurrencyLimit")
+    Fallback = Kind("resilience.policies.fallback", "Fallback")
+    Hedge = Kind("resilience.policies.hedge", "Hedge")
+    LastGood = Kind("resilience.policies.last_good", "LastGood")
+    RateLimit = Kind("resilience.policies.rate_limit", "RateLimit")
+    Retry = Kind("resilience.policies.retry", "Retry")
+    SingleFlight = Kind("resilience.policies.single_flight", "SingleFlight")
+    Throttle = Kind("resilience.policies.throttle", "Throttle")
+    Timeout = Kind("resilience.policies.timeout", "Timeout")
 
 __all__ = ["Explanation", "Finding", "findings_of", "worst_of"]
 
@@ -92,7 +109,13 @@ def worst_of(policies: Sequence[Policy[Any]]) -> Bounds:
 
 def findings_of(policies: Sequence[Policy[Any]]) -> tuple[Finding, ...]:
     """All findings on these policies, outermost first; errors before warnings."""
-    found = [finding for check in _CHECKS for finding in check(policies)]
+    here = {kind.__name__ for policy in policies for kind in type(policy).__mro__}
+    found = [
+        finding
+        for kinds, check in _CHECKS
+        if here.issuperset(kinds.split())
+        for finding in check(policies)
+    ]
     return tuple(sorted(found, key=lambda finding: finding.severity))
 
 
@@ -207,7 +230,7 @@ def _nested_retries(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
 
 def _answers_that_hide_failures(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
     for outer, inner in itertools.combinations(policies, 2):
-        if not isinstance(inner, Fallback | LastGood):
+        if not isinstance(inner, (Fallback, LastGood)):
             continue
         if isinstance(outer, CircuitBreaker) and _overlap((outer.on, TimeoutExceededError), inner):
             yield Finding(
@@ -228,7 +251,7 @@ def _answers_that_hide_failures(policies: Sequence[Policy[Any]]) -> Iterator[Fin
 def _answers_that_are_never_given(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
     for outer, inner in itertools.pairwise(policies):
         if (
-            isinstance(outer, Fallback | LastGood)
+            isinstance(outer, (Fallback, LastGood))
             and isinstance(inner, Fallback)
             and not inner.makes_its_answer
             and _takes_all(inner, outer)
@@ -330,7 +353,7 @@ _SHARED: tuple[tuple[type[Policy[Any]], str], ...] = (
 
 def _hedges_that_multiply(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
     for outer, inner in itertools.combinations(policies, 2):
-        if not isinstance(outer, Hedge | Retry) or not isinstance(inner, Hedge | Retry):
+        if not isinstance(outer, (Hedge, Retry)) or not isinstance(inner, (Hedge, Retry)):
             continue
         if isinstance(outer, Retry) and isinstance(inner, Retry):
             continue  # told of above
@@ -377,21 +400,22 @@ def _hedges_that_come_too_late(policies: Sequence[Policy[Any]]) -> Iterator[Find
             )
 
 
-_CHECKS: tuple[Callable[[Sequence[Policy[Any]]], Iterator[Finding]], ...] = (
-    _timeouts_that_never_fire,
-    _shared_with_itself,
-    _leases_too_short,
-    _retries_inside_breakers,
-    _breakers_that_cannot_see_a_hang,
-    _retries_that_do_not_fit,
-    _nested_retries,
-    _waits_that_do_not_fit,
-    _answers_that_hide_failures,
-    _answers_that_are_never_given,
-    _flights_that_hang,
-    _verdicts_that_multiply,
-    _chaos_that_nobody_meets,
-    _hedges_that_multiply,
-    _hedges_that_hide_slow_calls,
-    _hedges_that_come_too_late,
+# Each with the classes it is about: it is asked where there is one of each, by their names.
+_CHECKS: tuple[tuple[str, Callable[[Sequence[Policy[Any]]], Iterator[Finding]]], ...] = (
+    ("Timeout", _timeouts_that_never_fire),
+    ("", _shared_with_itself),
+    ("CircuitBreaker Timeout", _leases_too_short),
+    ("CircuitBreaker Retry", _retries_inside_breakers),
+    ("CircuitBreaker", _breakers_that_cannot_see_a_hang),
+    ("Timeout Retry", _retries_that_do_not_fit),
+    ("Retry", _nested_retries),
+    ("Timeout", _waits_that_do_not_fit),
+    ("", _answers_that_hide_failures),
+    ("Fallback", _answers_that_are_never_given),
+    ("SingleFlight", _flights_that_hang),
+    ("CircuitBreaker SingleFlight", _verdicts_that_multiply),
+    ("Chaos", _chaos_that_nobody_meets),
+    ("Hedge", _hedges_that_multiply),
+    ("CircuitBreaker Hedge", _hedges_that_hide_slow_calls),
+    ("Timeout Hedge", _hedges_that_come_too_late),
 )

@@ -338,7 +338,7 @@ def test_threads_and_startup_give_a_row_each():
 
     assert ["resilience"] == [record["breaker"] for record in shared.records()]
     assert 0 < shared.records()[0]["share"]
-    assert {"anyio, attrs", "asyncio", "resilience"} == {
+    assert {"anyio, attrs", "asyncio", "resilience", "resilience, no name of it yet"} == {
         record["call"] for record in imports.records()
     }
     assert {
