@@ -2,14 +2,14 @@
 A budget for further attempts, shared by everything that makes them: retries, hedges, probes of your own.
 
 Also here: how a retry sees that another one around it retries. A context variable says so while an attempt that is not
-the first one runs, and only then; a call that succeeds at once neither sets nor reads it. What it holds is marked as
-over when that attempt ends, because a task that was started meanwhile keeps the context for as long as it lives.
+the first one runs, and only then, and only where somebody may ask: in a process in which a budget was made. A call that
+succeeds at once neither sets nor reads it. What it holds is marked as over when that attempt ends, because a task that
+was started meanwhile keeps the context for as long as it lives.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, NoReturn, final
 
@@ -20,7 +20,7 @@ from resilience.core.budget import LEDGER, Ledger
 from resilience.validation import as_clock, as_seconds, clock, name, number, one_of, spelled
 from resilience.values import Value
 
-__all__ = ["BudgetSnapshot", "RetryBudget", "outer_retries", "retrying"]
+__all__ = ["ASKED", "BudgetSnapshot", "RetryBudget", "attempt_begins", "outer_retries"]
 
 _TTL = one_of(
     "seconds from 1 to 60, or a timedelta",
@@ -82,6 +82,7 @@ class RetryBudget:
         made = LEDGER(self.ratio, self.minimum_per_second, self.ttl)
         object.__setattr__(self, "_ledger", made)
         object.__setattr__(self, "_clock", self.clock or PROCESS_CLOCK)
+        ASKED.by_anybody = True
 
     def __repr__(self) -> str:
         return spelled(self)
@@ -138,31 +139,45 @@ class RetryBudget:
 
 
 @final
+class _Asked:
+    """Whether anybody may ask for `outer_retries`. Setting a context variable costs as much as a call does."""
+
+    __slots__ = ("by_anybody",)
+
+    def __init__(self) -> None:
+        self.by_anybody: bool = False
+
+
+ASKED = _Asked()
+
+
+@final
 class _Again:
     """An attempt that is not the first one; *over* when it has ended."""
 
-    __slots__ = ("over",)
+    __slots__ = ("_before", "over")
 
-    def __init__(self) -> None:
-        self.over = False
+    _before: _Again | None
+    over: bool
+
+    def ends(self) -> None:
+        self.over = True
+        # Not by its token: a coroutine that is collected may be closed in another context.
+        if _AGAIN.get() is self:
+            _AGAIN.set(self._before)
+        self._before = None
 
 
 _AGAIN: ContextVar[_Again | None] = ContextVar("resilience_again", default=None)
 
 
-@contextlib.contextmanager
-def retrying() -> Generator[None]:
-    """What runs inside is an attempt of a retry that is not its first."""
+def attempt_begins() -> _Again:
+    """What runs from here until it ``ends`` is an attempt of a retry that is not its first."""
     attempt = _Again()
-    before = _AGAIN.get()
+    attempt.over = False
+    attempt._before = _AGAIN.get()  # noqa: SLF001 - stored from here, which is cheaper than by an __init__
     _AGAIN.set(attempt)
-    try:
-        yield
-    finally:
-        attempt.over = True
-        # Not by its token: a coroutine that is collected may be closed in another context.
-        if _AGAIN.get() is attempt:
-            _AGAIN.set(before)
+    return attempt
 
 
 def outer_retries() -> bool:

@@ -126,8 +126,9 @@ class Call(_Seldom):
 
     def begin_again(self) -> None:
         """Another attempt starts: how the one before ended is not how this one will."""
-        self.rejection = self.age = None
-        self.exhausted = self.from_fallback = False
+        if self.exhausted or self.from_fallback or self.rejection is not None:
+            self.rejection = self.age = None
+            self.exhausted = self.from_fallback = False
 
     def end_like(self, other: Call) -> None:
         """It has ended as *other* did, which was made for it."""

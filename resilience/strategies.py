@@ -100,12 +100,13 @@ class AttemptState:
     """
     What a strategy sees at a decision; the attributes are those of ``tenacity.RetryCallState``.
 
-    Times are seconds on the policy's clock. Built after an attempt that may have failed, never before.
+    Times are seconds on the policy's clock. Built after an attempt that may have failed, never before; and its
+    ``outcome``, a future with a lock, when a strategy asks for it.
     """
 
     __slots__ = (
-        "args", "attempt_number", "fn", "idle_for", "kwargs", "next_action",
-        "outcome", "outcome_timestamp", "retry_object", "start_time", "upcoming_sleep",
+        "_answer", "_outcome", "args", "attempt_number", "fn", "idle_for", "kwargs", "next_action",
+        "outcome_timestamp", "retry_object", "start_time", "upcoming_sleep",
     )  # fmt: skip
 
     def __init__(
@@ -126,7 +127,9 @@ class AttemptState:
         self.retry_object: object = retry_object
         self.attempt_number: int = attempt_number
         self.idle_for: float = idle_for
-        self.outcome: Any = None
+        # Of an answer that no outcome was made of yet: the number of its attempt, its error, or else its result.
+        self._answer: tuple[int, BaseException | None, object] | None = None
+        self._outcome: Any = None
         self.outcome_timestamp: float | None = None
         self.next_action: Any = None
         self.upcoming_sleep: float = 0.0
@@ -140,23 +143,37 @@ class AttemptState:
     def get_fn_name(self) -> str:
         return getattr(self.fn, "__qualname__", None) or type(self.fn).__qualname__
 
+    @property
+    def outcome(self) -> Any:
+        if self._answer is not None:
+            self.outcome = _outcome(*self._answer)
+        return self._outcome
+
+    @outcome.setter
+    def outcome(self, outcome: Any) -> None:
+        self._outcome = outcome
+        self._answer = None
+
     def failed(self, error: BaseException, at: float) -> AttemptState:
-        self.outcome = _outcome(self.attempt_number)
-        self.outcome.set_exception(error)
+        self._answer = self.attempt_number, error, None
         self.outcome_timestamp = at
         return self
 
     def returned(self, result: object, at: float) -> AttemptState:
-        self.outcome = _outcome(self.attempt_number)
-        self.outcome.set_result(result)
+        self._answer = self.attempt_number, None, result
         self.outcome_timestamp = at
         return self
 
 
-def _outcome(attempt: int) -> Any:
-    from tenacity import Future  # noqa: PLC0415 - not before a strategy is asked
+def _outcome(attempt: int, error: BaseException | None, result: object) -> Any:
+    from tenacity import Future  # noqa: PLC0415 - not before a strategy asks
 
-    return Future(attempt)
+    made = Future(attempt)
+    if error is None:
+        made.set_result(result)
+    else:
+        made.set_exception(error)
+    return made
 
 
 def asked_about_error(strategy: Callable[[Any], object], error: BaseException) -> object:

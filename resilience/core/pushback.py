@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -52,12 +53,12 @@ def seconds_until(value: Any, wall: float) -> float | None:  # noqa: PLR0911 - a
         return None
 
 
-def pushback_of(source: Any, wall: float) -> float | None:
+def pushback_of(source: Any, wall: Callable[[], float]) -> float | None:
     """
     Seconds that *source*, an error or a result, asks to wait; None if it asks nothing.
 
     Read from ``source.retry_after``, or the ``Retry-After`` header in ``source.headers`` or
-    ``source.response.headers``.
+    ``source.response.headers``. *wall* gives Unix time, and is asked only if something was said.
     """
     try:
         said = getattr(source, "retry_after", None)
@@ -70,6 +71,6 @@ def pushback_of(source: Any, wall: float) -> float | None:
             said = headers.get("retry-after")
             if said is None:
                 said = headers.get("Retry-After")
-        return None if said is None else seconds_until(said, wall)
+        return None if said is None else seconds_until(said, wall())
     except Exception:  # noqa: BLE001 - a stranger's object; whatever it does, it said nothing
         return None

@@ -256,7 +256,7 @@ class Hedging:
 
     def pushed_back(self, error: Exception) -> bool:
         """Whether the other side says when to come back, so that nobody comes before."""
-        return pushback_of(error, PROCESS_CLOCK.wall()) is not None
+        return pushback_of(error, PROCESS_CLOCK.wall) is not None
 
     def may_pay(self) -> bool:
         return self._budget is None or self._budget.spend()

@@ -7,7 +7,6 @@ and the tracebacks of every time before.
 
 from __future__ import annotations
 
-import contextlib
 import types
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -32,10 +31,12 @@ def summary(attempt: int, reason: str, earlier: Iterable[str], end: RejectedErro
 
 def note(error: Exception, text: str) -> None:
     """Put *text* on the error in the place of an older note of ours."""
-    with contextlib.suppress(Exception):  # an error that takes no notes is raised without
+    try:
         notes: Iterable[Any] = getattr(error, "__notes__", ())
-        others = [each for each in notes if not str(each).startswith(_OURS)]
+        others = [each for each in notes if not str(each).startswith(_OURS)] if notes else ()
         error.__notes__ = [*others, text]
+    except Exception:  # noqa: BLE001, S110 - an error that takes no notes is raised without
+        pass
 
 
 def raise_it(error: Exception, owner: object) -> NoReturn:  # noqa: ARG001 - found in this frame
@@ -44,6 +45,9 @@ def raise_it(error: Exception, owner: object) -> NoReturn:  # noqa: ARG001 - fou
         raise error
     finally:
         del error
+
+
+_RAISED = raise_it.__code__
 
 
 def forget_older_tracebacks(
@@ -56,8 +60,9 @@ def forget_older_tracebacks(
     """
     entry = error.__traceback__
     while entry is not None and (after := entry.tb_next) is not None:
-        frame = after.tb_frame
-        ours = frame.f_code is raise_it.__code__ and frame.f_locals.get("owner") is owner
-        if ours or after is seen:
+        if after is seen or (
+            (frame := after.tb_frame).f_code is _RAISED and frame.f_locals.get("owner") is owner
+        ):
             entry.tb_next = None
-        entry = entry.tb_next
+            return
+        entry = after

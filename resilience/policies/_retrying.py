@@ -10,13 +10,16 @@ import contextlib
 import math
 import types
 import warnings
+from asyncio import current_task
+from asyncio.events import _get_running_loop as running_loop
+from collections.abc import Awaitable, Generator
 from typing import TYPE_CHECKING, Any, final
 
 import anyio
 import anyio.lowlevel
 
 from resilience._express import Part
-from resilience.budgets import outer_retries, retrying
+from resilience.budgets import ASKED, attempt_begins, outer_retries
 from resilience.call import GRAIN, Call, Step
 from resilience.clock import PROCESS_CLOCK, RNG, loop_time
 from resilience.core.backoff import FullJitter
@@ -57,7 +60,8 @@ class _Tries:
     One call of which an attempt has failed.
 
     ``failure`` or ``result`` is the last answer, ``failed`` the last error of an attempt that ran (a rejected one did
-    not), ``earlier`` the names of the answers before, ``seen`` the traceback of the last.
+    not), ``earlier`` the names of the answers before, ``seen`` the traceback of the last, ``end`` the error it ends
+    with.
     """
 
     __slots__ = (
@@ -65,6 +69,7 @@ class _Tries:
         "call",
         "delay",
         "earlier",
+        "end",
         "failed",
         "failure",
         "floor",
@@ -82,6 +87,7 @@ class _Tries:
         self.attempt = 1
         self.delay = self.floor = 0.0
         self.earlier: list[str] = []
+        self.end: Exception | None = None
         self.failed: Exception | None = None
         self.seen: types.TracebackType | None = None
         self.state: AttemptState | None = None
@@ -101,7 +107,7 @@ class _Tries:
 
     def forget(self) -> None:
         """The call is over: its errors' tracebacks hold this object, which must not hold them."""
-        self.failure = self.failed = self.seen = self.state = self.result = None
+        self.failure = self.failed = self.end = self.seen = self.state = self.result = None
         self.call.previous_error = None
 
 
@@ -199,11 +205,17 @@ class Retrying:
         tries = _Tries(call, failure, result, started)
         failure = None
         try:
-            return await self._persist(tries)
+            result = await self._persist(tries)
+            if tries.end is not None:
+                # From here and not from the depth: each frame that an error passes costs as much as a call.
+                raise_it(tries.end, self)
+            return result
         finally:
             tries.forget()
 
-    async def _persist(self, tries: _Tries) -> Any:
+    async def _persist(self, tries: _Tries) -> Any:  # noqa: C901 - one attempt, written out
+        """All attempts but the first. Returns the result, or leaves the error to be raised as ``tries.end``."""
+        step, budget = self._step, self._budget
         if self._needs_state:
             call = tries.call
             tries.state = AttemptState(
@@ -214,68 +226,84 @@ class Retrying:
                 retry_object=self._policy,
             )
         while (reason := await self._reason_to_stop(tries)) is None:
-            await self._wait(tries)
-            with retrying():
-                await self._try(tries)
-        return self._give_up(tries, reason)
-
-    async def _wait(self, tries: _Tries) -> None:
-        """Sleep until the next attempt, which is paid for already."""
-        budget = self._budget
-        try:
-            self._tell(tries)
-            if tries.failure is None and tries.call.release is not None:
-                await _release(tries.call.release, tries.result)
-            tries.next()
-            await _sleep(tries.delay, exactly=tries.floor > 0)
-        except BaseException:
+            # The next attempt is paid for already.
+            try:
+                self._tell(tries)
+                if tries.failure is None and tries.call.release is not None:
+                    await _release(tries.call.release, tries.result)
+                tries.next()
+                if tries.delay > 0 and not (MODES.in_use and MODES.instant()):
+                    await _sleep(tries.delay, exactly=tries.floor > 0)
+                else:
+                    await _turn()
+            except BaseException:
+                if budget is not None:
+                    budget._give_back()  # noqa: SLF001 - our own
+                raise
             if budget is not None:
-                budget._give_back()  # noqa: SLF001 - our own
-            raise
-        if budget is not None:
-            budget._start()  # noqa: SLF001 - (as above)
-
-    async def _try(self, tries: _Tries) -> None:
-        tries.failure = None
-        try:
-            tries.result = await self._step(tries.call)
-        except Exception as error:  # noqa: BLE001 - `on` decides
-            tries.failure = error
-            if not isinstance(error, RejectedError):
-                tries.result = None
+                budget._start()  # noqa: SLF001 - (as above)
+            tries.failure = None
+            attempt = attempt_begins() if ASKED.by_anybody else None
+            try:
+                tries.result = await step(tries.call)
+            except Exception as error:  # noqa: BLE001 - `on` decides
+                tries.failure = error
+                if not isinstance(error, RejectedError):
+                    tries.result = None
+            finally:
+                if attempt is not None:
+                    attempt.ends()
+        return self._give_up(tries, reason)
 
     # ---------------------------------------------------------------- deciding
 
     async def _reason_to_stop(self, tries: _Tries) -> str | None:
         state, failure = tries.state, tries.failure
-        self._record(state, failure, tries.result)
+        if state is not None:
+            at = self._clock.now()
+            state.returned(tries.result, at) if failure is None else state.failed(failure, at)
         rejected = isinstance(failure, RejectedError)
         if failure is not None and not rejected:
             forget_older_tracebacks(failure, self, tries.seen)
             tries.failed = failure
-        if not await self._worth_it(state, failure, tries.result):
+            # `_worth_it`, answered without asking it, where there is one leaf and `on` names classes.
+            worth_it = (
+                self._types is not None
+                and isinstance(failure, self._types)
+                and not isinstance(failure, ExceptionGroup)
+            )
+        else:
+            worth_it = False
+        if not (worth_it or await self._worth_it(state, failure, tries.result)):
             return "rejected" if rejected else "not retryable"
         return await self._reason_against_another(tries)
 
-    async def _reason_against_another(self, tries: _Tries) -> str | None:  # noqa: PLR0911 - a rule each
+    async def _reason_against_another(self, tries: _Tries) -> str | None:  # noqa: C901, PLR0911 - a rule each
         """Why an attempt that is worth it is not made; its delay is known then."""
         policy, state = self._policy, tries.state
         if policy.attempts is not None and tries.attempt >= policy.attempts:
             return "attempts"
         if self._budget is not None and outer_retries():
             return "nested"
-        answer = tries.failure, tries.result
-        tries.delay, tries.floor = await self._delay(state, tries.attempt, *answer)
-        if tries.floor > policy.max_delay:
+        wait: Any = policy.wait
+        if isinstance(wait, FullJitter):
+            delay = min(wait.draw(tries.attempt, wait.rng or self._rng), policy.max_delay)
+        else:
+            delay = self._asked_delay(wait, state, tries.attempt)
+            if type(delay) is not float:
+                delay = await delay
+        floor = self._floor(tries.failure, tries.result)
+        tries.delay, tries.floor = max(floor, delay), floor
+        if floor > policy.max_delay:
             if self._budget is not None:
                 # Not now, says the server: the others are to try less often as well (gRPC A6).
                 self._budget.spend()
             return "retry_after"
-        if self._foresees_rejection(tries):
+        if self._gates and self._foresees_rejection(tries):
             return "rejected"
         if state is not None:
             state.upcoming_sleep = tries.delay
-            if await self._stops(state):
+            if policy.stop is not None and await self._stops(state):
                 return "stop"
         if tries.delay + GRAIN >= tries.call.remaining():
             return "deadline"
@@ -292,11 +320,6 @@ class Retrying:
                 tries.call.rejection = rejection
                 return True
         return False
-
-    def _record(self, state: AttemptState | None, failure: Exception | None, result: Any) -> None:
-        if state is not None:
-            at = self._clock.now()
-            state.returned(result, at) if failure is None else state.failed(failure, at)
 
     async def _worth_it(
         self, state: AttemptState | None, failure: Exception | None, result: Any
@@ -354,8 +377,6 @@ class Retrying:
 
     async def _stops(self, state: AttemptState) -> bool:
         stop: Any = self._policy.stop
-        if stop is None:
-            return False
         try:
             answer = stop(state)
             return bool(await answer if hasattr(answer, "__await__") else answer)
@@ -363,27 +384,30 @@ class Retrying:
             hook_failed("Retry.stop", stop, error)
             return True
 
-    async def _delay(
-        self, state: AttemptState | None, attempt: int, failure: Exception | None, result: Any
-    ) -> tuple[float, float]:
-        """Seconds to wait, and the floor that the server set."""
-        policy = self._policy
-        wait: Any = policy.wait
-        if isinstance(wait, FullJitter):
-            delay = min(wait.draw(attempt, wait.rng or self._rng), policy.max_delay)
-        else:
-            delay = await self._asked_delay(wait, state, attempt)
-        floor = self._floor(failure, result)
-        return max(delay, floor), floor
-
-    async def _asked_delay(self, wait: Any, state: AttemptState | None, attempt: int) -> float:
-        limit = self._policy.max_delay
+    def _asked_delay(self, wait: Any, state: AttemptState | None, attempt: int) -> Any:
+        """Seconds that the user's strategy says, mended; or what they are to be awaited from."""
         try:
             answer = wait(state)
-            delay = in_seconds(await answer if hasattr(answer, "__await__") else answer)
+            if type(answer) is float and 0 <= answer <= self._policy.max_delay:
+                return answer
+            if hasattr(answer, "__await__"):
+                return self._awaited_delay(wait, answer, attempt)
+            delay = in_seconds(answer)
         except Exception as error:  # noqa: BLE001 - law 6
             hook_failed("Retry.wait", wait, error)
             delay = math.nan
+        return self._mended(delay, attempt)
+
+    async def _awaited_delay(self, wait: Any, answer: Any, attempt: int) -> float:
+        try:
+            delay = in_seconds(await answer)
+        except Exception as error:  # noqa: BLE001 - law 6
+            hook_failed("Retry.wait", wait, error)
+            delay = math.nan
+        return self._mended(delay, attempt)
+
+    def _mended(self, delay: Any, attempt: int) -> float:
+        limit = self._policy.max_delay
         if type(delay) is int:  # one that no float can hold
             delay = math.inf if delay > 0 else -math.inf
         if isinstance(delay, float) and 0 <= delay <= limit:
@@ -408,7 +432,7 @@ class Retrying:
         reader = self._policy.retry_after
         source = result if failure is None else failure
         if reader is True:
-            return pushback_of(source, PROCESS_CLOCK.wall()) or 0.0
+            return pushback_of(source, PROCESS_CLOCK.wall) or 0.0
         if reader is False:
             return 0.0
         try:
@@ -462,7 +486,8 @@ class Retrying:
             if ran and (tries.earlier or reason in _TOLD):
                 end = call.rejection if reason == "rejected" else None
                 note(error, summary(tries.attempt, reason, tries.earlier, end))
-            return raise_it(error, self)
+            tries.end = error
+            return None
         finally:
             # This frame is in the error's traceback; held here, the error would hold itself.
             error = failure = None
@@ -487,10 +512,21 @@ async def _release(release: Any, result: Any) -> None:
         hook_failed("release", release, error)
 
 
+@types.coroutine
+def _turn_of_asyncio() -> Generator[None]:
+    yield
+
+
+def _turn() -> Awaitable[None]:
+    """A checkpoint: others have their turn, and a cancellation comes through."""
+    loop = running_loop()
+    # All that anyio does in a task of asyncio (its cancelled scopes throw from outside), at a third of the price.
+    if loop is not None and current_task(loop) is not None:
+        return _turn_of_asyncio()
+    return anyio.lowlevel.checkpoint()
+
+
 async def _sleep(delay: float, *, exactly: bool) -> None:
-    if delay <= 0 or (MODES.in_use and MODES.instant()):
-        await anyio.lowlevel.checkpoint()
-        return
     due = loop_time() + delay
     await anyio.sleep(delay)
     # uvloop rounds to milliseconds, up or down. Who was told when to come back does not come early.

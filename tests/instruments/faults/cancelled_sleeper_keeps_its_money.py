@@ -9,7 +9,7 @@ from tests.instruments.faults import Edit
 HAZARD = "law 33"
 EDITS = (
     Edit(
-        "policies._retrying:Retrying._wait",
+        "policies._retrying:Retrying._persist",
         "budget._give_back()",
         "pass",
     ),

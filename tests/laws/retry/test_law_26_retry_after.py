@@ -312,7 +312,7 @@ def test_no_value_raises_and_every_answer_is_a_wait(value, wall):
     seconds = seconds_until(value, wall)
 
     assert seconds is None or (type(seconds) is float and 0 <= seconds < math.inf)
-    assert seconds == pushback_of(SaysError(retry_after=value), wall)
+    assert seconds == pushback_of(SaysError(retry_after=value), lambda: wall)
     if isinstance(value, str | bytes) and len(value) > 64:
         assert seconds is None
 
