@@ -12,7 +12,7 @@ import enum
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
-from resilience.errors import RejectedError, TimeoutExceededError
+from resilience.errors import RejectedError, ResilienceError, TimeoutExceededError
 from resilience.events import hook_failed
 from resilience.strategies import (
     asked_about_error,
@@ -171,13 +171,17 @@ class Named:
 class Judge:
     """The verdicts of one policy. Synchronous; safe in any thread if the user's predicates are."""
 
-    __slots__ = ("_ignore", "_ignores", "_matches", "_on", "_timeout", "_unhappy", "on_result")
+    __slots__ = (
+        "_ignore", "_ignores", "_kinds", "_matches", "_on", "_timeout", "_unhappy", "on_result",
+    )  # fmt: skip
 
     def __init__(self, on: Any, ignore: Any, on_result: Any) -> None:
         self._on = on
         self._ignore = ignore
         self._matches = _matcher(on)
         self._ignores = _matcher(ignore)
+        # Both where both name classes, as they mostly do: then nobody need be called.
+        self._kinds: Any = (ignore, on) if is_types(ignore) and is_types(on) else None
         named = ignore if isinstance(ignore, tuple) else (ignore,)
         ours = TimeoutExceededError in named
         self._timeout = Verdict.IGNORED if ours else Verdict.FAILURE
@@ -207,11 +211,17 @@ class Judge:
             hook_failed("on_result", self.on_result, fault)
             return Verdict.FAILURE
 
-    def _leaf(self, error: Exception) -> Verdict:
-        if isinstance(error, RejectedError):
-            return Verdict.IGNORED
-        if isinstance(error, TimeoutExceededError):
-            return self._timeout
+    def _leaf(self, error: Exception) -> Verdict:  # noqa: PLR0911 - a rule each
+        if isinstance(error, ResilienceError):
+            if isinstance(error, RejectedError):
+                return Verdict.IGNORED
+            if isinstance(error, TimeoutExceededError):
+                return self._timeout
+        if self._kinds is not None:
+            ignored, failures = self._kinds
+            if isinstance(error, ignored):
+                return Verdict.IGNORED
+            return Verdict.FAILURE if isinstance(error, failures) else Verdict.SUCCESS
         try:
             if self._ignores(error):
                 return Verdict.IGNORED

@@ -50,6 +50,9 @@ from resilience.verdicts import Verdict
 __all__ = ["CIRCUIT", "Circuit", "LockedCircuit"]
 
 
+_FAILED = Record(failed=True, duration=0.0)
+
+
 class Circuit:
     """
     The state machine. Every method is synchronous and safe in any thread; see the top of the file.
@@ -179,6 +182,21 @@ class Circuit:
                 self.totals.successes += 1
             if generation is self.current:
                 self._settle_probe(generation, ticket, verdict, now)
+
+    def settle_plain(
+        self, generation: Closed, verdict: Verdict, now: float, error: str, text: str | None
+    ) -> None:
+        """`settle` for a call that raised and had no ticket: nothing watched it, so it is neither slow nor overdue."""
+        self._count(verdict, slow=False)
+        current = generation is self.current
+        if verdict is Verdict.SUCCESS:
+            if current:
+                generation.roll(now)
+            generation.successes += 1
+        elif verdict is Verdict.FAILURE and current:
+            self.last_failure, self.last_text = error, text
+            generation.note(now, _FAILED)
+            self._judge(generation, now)
 
     def _count(self, verdict: Verdict, *, slow: bool) -> None:
         totals = self.totals

@@ -281,9 +281,9 @@ class _RateMeter:
         self._span.retract(place, hit=self._hit(record))
 
     def tripped(self, tally: Tally, now: float) -> bool:
-        counts = self._span.read(tally, now)
+        calls, hits = self._span.read(tally, now)
         # Divided, not multiplied: 7 of 100 is exactly 0.07, but 0.07 * 100 is more than 7.
-        return counts.calls >= self._minimum and counts.hits / counts.calls >= self._ratio
+        return calls >= self._minimum and hits / calls >= self._ratio
 
     def read(self, tally: Tally, now: float) -> tuple[Counts | None, Counts | None]:
         counts = self._span.read(tally, now)

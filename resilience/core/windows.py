@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Protocol, TypeAlias, final
+from typing import NamedTuple, Protocol, TypeAlias, final
 
 import attrs
 
@@ -25,8 +25,7 @@ from resilience.validation import as_seconds, count, duration
 __all__ = ["CountWindow", "Counts", "Span", "Tally", "TimeWindow", "Window"]
 
 
-@attrs.frozen
-class Counts:
+class Counts(NamedTuple):  # which is made in half the time of a frozen class
     """What a window holds: calls in it, and how many of them were hits (failures or slow calls)."""
 
     calls: int
@@ -228,7 +227,8 @@ class _TimeSpan:
             self._turn.append(None)
 
     def record(self, tally: Tally, now: float, *, hit: bool, success: bool) -> tuple[int, int]:
-        self.roll(tally, now)
+        if now >= self.edge:
+            self.roll(tally, now)
         bucket = self._bucket
         slot = bucket % self._buckets
         if hit:
@@ -251,5 +251,6 @@ class _TimeSpan:
             self._hits_sum -= 1
 
     def read(self, tally: Tally, now: float) -> Counts:
-        self.roll(tally, now)
+        if now >= self.edge:
+            self.roll(tally, now)
         return Counts(tally.successes - self._starts[0] + self._others_sum, self._hits_sum)

@@ -18,6 +18,7 @@ from resilience.core.backoff import FullJitter
 from resilience.core.circuit import CIRCUIT, Circuit
 from resilience.core.generations import (
     CircuitState,
+    Closed,
     Generation,
     Isolated,
     Open,
@@ -172,6 +173,18 @@ class Core:
             self.circuit.settle(ticket, verdict, self.now(), type(error).__name__, text)
         else:
             self.circuit.settle(ticket, verdict, self.now())
+
+    def settle_plain(self, generation: Closed, error: Exception) -> None:
+        """`settle_by_error` for a call that ran with the generation itself as its permit."""
+        verdict = Verdict.IGNORED
+        try:
+            verdict = self.judge.error(error)
+        finally:  # also when the user's predicate is interrupted
+            wanted = self.error_text and verdict is Verdict.FAILURE
+            text = error_text_of(error, wanted) if wanted else None
+            self.circuit.settle_plain(
+                generation, verdict, self.clock.now(), type(error).__name__, text
+            )
 
     def settle_by_error(self, ticket: Ticket, error: BaseException) -> None:
         verdict = Verdict.IGNORED

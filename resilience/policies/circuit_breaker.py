@@ -347,7 +347,7 @@ def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901, PLR0915 - 
         try:
             result = await step(call)
         except Exception as error:
-            core.settle_by_error(Ticket(generation, clock.now()), error)
+            core.settle_plain(generation, error)
             del generation  # (as above)
             raise
         except BaseException:

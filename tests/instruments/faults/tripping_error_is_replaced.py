@@ -10,10 +10,7 @@ RIVALS = "aiobreaker"
 EDITS = (
     Edit(
         "policies.circuit_breaker:_linked",
-        "core.settle_by_error(Ticket(generation, clock.now()), error)\n",
-        (
-            "core.settle_by_error(Ticket(generation, clock.now()), error)\n"
-            "            core.admit()\n"
-        ),
+        "core.settle_plain(generation, error)\n",
+        ("core.settle_plain(generation, error)\n            core.admit()\n"),
     ),
 )
