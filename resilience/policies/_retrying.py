@@ -10,8 +10,6 @@ import contextlib
 import math
 import types
 import warnings
-from asyncio import current_task
-from asyncio.events import _get_running_loop as running_loop
 from collections.abc import Awaitable, Generator
 from typing import TYPE_CHECKING, Any, final
 
@@ -33,6 +31,7 @@ from resilience.events import (
     error_text_of,
     hook_failed,
 )
+from resilience.here import running_loop, task_of
 from resilience.loaded import loaded
 from resilience.modes import MODES
 from resilience.policies._last_error import forget_older_tracebacks, note, raise_it, summary
@@ -521,7 +520,7 @@ def _turn() -> Awaitable[None]:
     """A checkpoint: others have their turn, and a cancellation comes through."""
     loop = running_loop()
     # All that anyio does in a task of asyncio (its cancelled scopes throw from outside), at a third of the price.
-    if loop is not None and current_task(loop) is not None:
+    if loop is not None and task_of(loop) is not None:
         return _turn_of_asyncio()
     return anyio.lowlevel.checkpoint()
 
