@@ -35,7 +35,7 @@ from resilience.call import Call, Step, new_call, resumed, through
 from resilience.here import running_loop, task_of
 from resilience.modes import MODES
 
-__all__ = ["HELD", "Laned", "Part", "front", "parts_of_all", "runner"]
+__all__ = ["HELD", "Laned", "Part", "front", "runner"]
 
 HELD = f"{LANE}held"
 """What a frame of the lane holds places of is in variables whose names begin so."""
@@ -51,12 +51,14 @@ class Part(NamedTuple):
         objects: What its texts name.
         seconds: Of a deadline; those that cannot be the first to pass are left out.
         sees_arguments: It shows a call's arguments to a user's function, which must find them as they were passed.
+        lets_pass: A rejection from inside passes it as it is.
     """
 
     role: str
     objects: Mapping[str, Any] = types.MappingProxyType({})
     seconds: float = math.inf
     sees_arguments: bool = False
+    lets_pass: bool = False
 
 
 @final
@@ -78,7 +80,14 @@ class _Role(NamedTuple):
 _BEGUN = "$started@ = $clock@.now() if $retrying@.timed else $untimed@"
 _CLOSED = """\
 if ($generation@ := $circuit@.current).lane != KIND:
+    TURN
     LEAVE"""
+_TURN = """\
+if ($error := $turn_away@($generation@)) is not None:
+        try:
+            raise $error
+        finally:
+            del $error"""
 _ROLES: dict[str, _Role] = {
     "deadline": _Role(
         look="""\
@@ -130,9 +139,7 @@ if $places@.waiting:
     $places@.advance()""",
     ),
     "tokens": _Role(
-        take="""\
-if not $bucket@.take($weight@, $clock@.now()):
-    LEAVE""",
+        take="if not $bucket@.take($weight@, $clock@.now()):\n    LEAVE",
         undo="$bucket@.at -= $weight@",
     ),
     "load": _Role(
@@ -142,10 +149,7 @@ if $clock@.now() >= $load@.edge or ($asked := $load@.requests) >= $minimum@ and 
         done="$load@.count($level@, accepted=True)",
     ),
     "flight": _Role(
-        take="""\
-if not $places@.take():
-    LEAVE
-$flight@ = $places@.taken, $clock@.now()""",
+        take="if not $places@.take():\n    LEAVE\n$flight@ = $places@.taken, $clock@.now()",
         undo="$places@.give()",
         done="$succeeded@(*$flight@)",
         taken="$flight@",
@@ -155,9 +159,7 @@ _HERE = """\
 $loop = $running_loop()
 if $loop is None or ($task := $task_of($loop)) is None or $task.cancelling():
     LEAVE"""
-_AGAIN = """\
-if $task in $entries@ or $wheel@.cut:  # of the deadlines the first is the last to end
-    LEAVE"""
+_AGAIN = "if $task in $entries@ or $wheel@.cut:\n    LEAVE"  # of the deadlines the first is the last to end
 _FRAME = """
     async def guarded({signature.parameters}):
         if $modes.in_use:
@@ -182,9 +184,9 @@ class Laned(NamedTuple):
     A guard as a front sees it.
 
     Attributes:
-        guard, step, key: The guard, its steps, and its key or None.
+        guard, step, key: The guard, its steps, its key or None.
         parts: One for every policy, outermost first; None where one of them has none.
-        switched: What runs a step and a call for the guard while something is switched.
+        switched: What runs a step and a call for it while something is switched.
     """
 
     guard: Any
@@ -203,12 +205,6 @@ class Laned(NamedTuple):
         if self.key is not None:
             call.key_of = self.key
         return call
-
-
-def parts_of_all(linked: Sequence[Part | None], count: int) -> tuple[Part, ...] | None:
-    """Of policies that were linked from inside to outside, outermost first; None unless each of them has one."""
-    parts = tuple(each for each in reversed(linked) if each is not None)
-    return parts if len(parts) == len(linked) == count else None
 
 
 def front(laned: Laned, fn: AsyncFunction) -> AsyncFunction:
@@ -236,13 +232,17 @@ def _lane(
 ) -> AsyncFunction:
     parts = laned.parts or ()
     roles = _roles(parts)
+    # Until the first of the others a rejection is the call's own end, and need not go round by the steps.
+    turning = next((each for each, part in enumerate(parts) if not part.lets_pass), len(parts))
     objects |= {
         "modes": MODES, "linked": linked, "step": laned.step, "call_of": laned.call_of, "resumed": resumed,
         "through": through, "inf": math.inf, "running_loop": running_loop, "task_of": task_of,
     }  # fmt: skip
     for number, part in enumerate(parts):
         objects |= {f"{name}{number}": value for name, value in part.objects.items()}
-    return function((roles, signature.key), lambda: _text(roles, signature), objects)
+    return function(
+        (roles, turning, signature.key), lambda: _text(roles, turning, signature), objects
+    )
 
 
 def _roles(parts: Iterable[Part]) -> tuple[str, ...]:
@@ -255,15 +255,17 @@ def _roles(parts: Iterable[Part]) -> tuple[str, ...]:
     return tuple(roles)
 
 
-def _text(names: Sequence[str], signature: Signature) -> str:
-    """The lane of these roles, outermost first."""
+def _text(names: Sequence[str], turning: int, signature: Signature) -> str:
+    """The lane of these roles, outermost first; number *turning* may turn away by itself."""
     roles = [
         _Role(*(text.replace("@", str(number)) for text in _ROLES[name]))
         for number, name in enumerate(names)
     ]
     deadlines = [number for number, name in enumerate(names) if name == "deadline"]
     before = [_HERE] if deadlines else []
-    before += [role.look for role in roles]
+    for number, role in enumerate(roles):
+        turn = _TURN.replace("@", str(number)) if number == turning else ""
+        before.append(role.look.replace("TURN", turn))
     before += [_AGAIN.replace("@", str(number)) for number in deadlines[:1]]
     undo: list[str] = []
     for number, role in enumerate(roles):

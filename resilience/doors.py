@@ -35,7 +35,7 @@ from typing import (
 
 import attrs
 
-from resilience._express import Laned, Part, front, parts_of_all, runner
+from resilience._express import Laned, Part, front, runner
 from resilience.bounds import Around, Inner
 from resilience.call import Call, Parked, Step, dress, informed_at, invoke, new_call
 from resilience.clock import PROCESS_CLOCK
@@ -355,11 +355,13 @@ class Policy(Guard[F_co]):
     Attributes:
         shares_answers: What the callee returned may be given to other calls as well.
         makes_attempts_at_once: The callee may run several times at once for one call, in tasks of their own.
+        laned: It adds to ``hub.parts``, when it is linked, what it has in the express lane, or None.
     """
 
     __slots__ = ()
     shares_answers: ClassVar[bool] = False
     makes_attempts_at_once: ClassVar[bool] = False
+    laned: ClassVar[bool] = False
 
     def __repr__(self) -> str:
         return spelled(self)
@@ -379,7 +381,7 @@ class Policy(Guard[F_co]):
     def _link(self) -> Step:
         hub = Hub(None)
         step = self.link(invoke, hub)
-        object.__setattr__(self, "_laned_parts", parts_of_all(hub.parts, 1))
+        object.__setattr__(self, "_laned_parts", hub.take_parts([self.laned]))
         return step
 
     def _keeper(self) -> str | None:

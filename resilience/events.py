@@ -597,6 +597,19 @@ class Hub:
             heard = _once((*self.own(kind), *EVERYWHERE.listeners(kind)))
             return by_kind.setdefault(kind, heard)
 
+    def take_parts(self, laned: Iterable[bool]) -> tuple[Any, ...] | None:
+        """
+        What the policies, linked from inside to outside, have in the express lane, outermost first.
+
+        Args:
+            laned: For each policy, whether its kind has something there. Without all of it: None.
+        """
+        parts = tuple(each for each in reversed(self.parts) if each is not None)
+        kinds = list(laned)
+        whole = all(kinds) and len(parts) == len(self.parts) == len(kinds)
+        self.parts.clear()  # parts know this hub
+        return parts if whole else None
+
     def wants(self, kind: type[Event]) -> bool:
         """Whether an event of this class is worth making."""
         # `listeners`, written out: asked on each path that fails.

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NoReturn, TypeVar, final
 
-from resilience._express import parts_of_all
 from resilience.call import Call, Step, invoke
 from resilience.checks import Explanation, Finding, findings_of, worst_of
 from resilience.doors import F_co, Guard, Policy
@@ -245,16 +244,20 @@ class Pipeline(Guard[F_co]):
 
     def link(self, step: Step, hub: Hub) -> Step:
         """The step that guards *step*, as part of another pipeline with *hub*."""
-        return self._linked_with(step, Hub(self._name or hub.pipeline, self._listeners, hub))
+        inner = Hub(self._name or hub.pipeline, self._listeners, hub)
+        linked = self._linked_with(step, inner)
+        inner.parts.clear()
+        return linked
 
     def _link(self) -> Step:
         hub = Hub(self._name, self._listeners)
         step = self._linked_with(invoke, hub)
+        parts = hub.take_parts(isinstance(each, Policy) and each.laned for each in self._policies)
         # A listener for every call or attempt stands in a step of its own, and so does a switch.
         if self._enabled is True and not any(
             hub.own(each) for each in (AttemptFinished, CallFinished)
         ):
-            self._set("_laned_parts", parts_of_all(hub.parts, len(self._policies)))
+            self._set("_laned_parts", parts)
         return step
 
     def _linked_with(self, bare: Step, hub: Hub) -> Step:

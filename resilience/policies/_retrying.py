@@ -168,10 +168,14 @@ class Retrying:
         if self._asks_results:
             return None
         objects = {"retrying": self, "clock": self._clock, "untimed": _UNTIMED}
-        if (budget := self._budget) is None:
-            return Part("retry", objects, sees_arguments=self._needs_state)
-        objects |= {"ledger": budget._ledger, "ticks": budget._clock}  # noqa: SLF001 - our own
-        return Part("retry with a budget", objects, sees_arguments=self._needs_state)
+        if (budget := self._budget) is not None:
+            objects |= {"ledger": budget._ledger, "ticks": budget._clock}  # noqa: SLF001 - our own
+        return Part(
+            "retry" if budget is None else "retry with a budget",
+            objects,
+            sees_arguments=self._needs_state,
+            lets_pass=not self._named,
+        )
 
     def aware(self) -> None:
         """Somebody listens now: look at the clock from the next call on."""

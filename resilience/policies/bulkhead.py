@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import attrs
 
@@ -97,6 +97,8 @@ class Bulkhead(Stateful):
 
     Nygard, *Release It!*, 2nd ed., ch. 5; names follow Polly v8 and resilience4j.
     """
+
+    laned: ClassVar[bool] = True
 
     limit: int = attrs.field(validator=count(low=0))
     queue: int = attrs.field(default=0, kw_only=True, validator=count(low=0))

@@ -7,10 +7,11 @@ Nothing awaits between a permit's issue and the ``try`` that settles it.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, final
 from weakref import WeakValueDictionary
 
 import attrs
@@ -140,6 +141,8 @@ class CircuitBreaker(Stateful):
     Nygard, *Release It!*, 2nd ed., ch. 5; names follow Polly v8 and resilience4j.
     """
 
+    laned: ClassVar[bool] = True
+
     name: str = attrs.field(validator=name())
     on: ErrorFilter = attrs.field(kw_only=True, validator=error_filter())
     ignore: ErrorFilter = attrs.field(default=(), kw_only=True, validator=error_filter())
@@ -189,7 +192,10 @@ class CircuitBreaker(Stateful):
         hub.gates.append(core.foresee)
         # Where the trip condition is changed for one of the other kind, its calls leave the lane.
         role = "breaker in time" if core.timed else "breaker"
-        hub.parts.append(Part(role, {"circuit": core.circuit, "clock": core.clock}))
+        hub.parts.append(Part(role, {
+            "circuit": core.circuit, "clock": core.clock,
+            "turn_away": functools.partial(core.turn_away, hub=hub),
+        }))  # fmt: skip
         return _linked(self._core, step, hub)
 
     # ------------------------------------------------------------------ state

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import attrs
 
@@ -123,6 +123,8 @@ class ConcurrencyLimit(Stateful):
 
     After Netflix's concurrency-limits.
     """
+
+    laned: ClassVar[bool] = True
 
     algorithm: AIMD | Vegas | Gradient2 = attrs.field(factory=Gradient2, validator=_ALGORITHM)
     on: ErrorFilter = attrs.field(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import attrs
 
@@ -118,6 +118,8 @@ class RateLimit(Stateful):
 
     Names follow resilience4j and failsafe-go. ITU-T I.371; Turner, "New directions in communications" (1986).
     """
+
+    laned: ClassVar[bool] = True
 
     rate: float = attrs.field(validator=_rate())
     per: float = attrs.field(default=1.0, kw_only=True, converter=as_seconds, validator=duration())

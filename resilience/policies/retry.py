@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, final
 
 import attrs
 
@@ -114,6 +114,8 @@ class Retry(Policy):
     Raises:
         The last attempt's error, itself. `RejectedError` only if no attempt ran.
     """
+
+    laned: ClassVar[bool] = True
 
     attempts: int | None = attrs.field(default=None, validator=count(none=True))
     on: ErrorFilter = attrs.field(kw_only=True, validator=error_filter(asynchronous=True))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeAlias, final
+from typing import Any, ClassVar, TypeAlias, final
 
 import attrs
 
@@ -141,6 +141,8 @@ class Throttle(Stateful):
 
     Beyer et al., *Site Reliability Engineering*, ch. 21.
     """
+
+    laned: ClassVar[bool] = True
 
     k: float = attrs.field(default=2.0, validator=_factor())
     on: ErrorFilter = attrs.field(default=Exception, kw_only=True, validator=error_filter())

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import attrs
 
@@ -58,6 +58,8 @@ class Timeout(Policy):
         RuntimeError: awaited outside a task of asyncio or trio.
     """
 
+    laned: ClassVar[bool] = True
+
     seconds: float | Callable[[Call], float | timedelta | None] = attrs.field(
         converter=_seconds_or_function, validator=duration(function=True)
     )
@@ -66,7 +68,9 @@ class Timeout(Policy):
         given, label = self.seconds, repr(self)
         if isinstance(given, float):
             wheels = Wheels()
-            hub.parts.append(Part("deadline", {"wheels": wheels, "seconds": given}, given))
+            hub.parts.append(
+                Part("deadline", {"wheels": wheels, "seconds": given}, given, lets_pass=True)
+            )
             return _linked(step, hub, label, given, wheels)
         function: Any = given
 
