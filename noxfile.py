@@ -33,6 +33,14 @@ PARTS = {
     PYTHONS[0]: (*RULES, "tests/policies", "tests/core", "tests/regressions"),
     PYTHONS[1]: (*RULES, INSTRUMENTS),
 }
+# What the two engines must not differ in. CI runs the linked one on the first Python.
+BEHAVIOUR = tuple(
+    f"tests/{each}"
+    for each in (
+        "laws", "cases", "policies", "composition", "hazards", "regressions", "doors", "instruments",
+    )
+)  # fmt: skip
+LINKED = ("--engine", "linked")
 # They ask for more than the floors of other extras, httpx2's for one: `lowest` installs them after the others.
 CLIENTS = ("anthropic", "mcp", "openai")
 CLIENTS_TESTS = ("tests/integrations/test_llm_clients.py", "tests/integrations/test_mcp.py")
@@ -89,13 +97,16 @@ def types(session: nox.Session) -> None:
 @nox.session(python=PYTHONS, tags=["ci"])
 def tests(session: nox.Session) -> None:
     """
-    All tests, on one Python after the other.
+    All tests, on one Python after the other; those of behaviour on both engines.
     """
     if session.python == PYTHONS[-1] and CI:
         session.skip("in `nox -t ci` the coverage session runs the tests on this Python")
     session.install("-e", f".{EXTRAS}", *group("tests"))
     parts = PARTS[session.python] if CI and not session.posargs else ()
-    session.run("pytest", *WORKERS, *parts, *session.posargs)
+    engine = LINKED if CI and session.python == PYTHONS[0] else ()
+    session.run("pytest", *WORKERS, *engine, *parts, *session.posargs)
+    if not CI and not session.posargs:
+        session.run("pytest", *WORKERS, *LINKED, *BEHAVIOUR)
 
 
 @nox.session(python=PYTHONS[0])
