@@ -35,6 +35,9 @@ LANE = "\u01c0"
 
 AsyncFunction: TypeAlias = Callable[..., Any]
 
+_UNPREFIXED = frozenset({"BaseException", "KeyError"})
+"""The builtins that the texts name."""
+
 _DOOR = """
     async def guarded({signature.parameters}):
         $call = $Call()
@@ -99,15 +102,16 @@ def signature_of(fn: object) -> Signature:
     if plain is None:
         return ANY
     code = plain.__code__
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + 2]
+    stars = code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + stars.bit_count()]
     key = (
-        first, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount,
-        code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS), names,
+        first, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, stars, names
     )  # fmt: skip
     known = _KNOWN.get(key)
     if known is None:
         known = ANY
-        if code.co_argcount >= first and not any(each.startswith(LANE) for each in names):
+        ours = any(each.startswith(LANE) or each in _UNPREFIXED for each in names)
+        if code.co_argcount >= first and not ours:
             known = _written(key, code, first)
         _KNOWN[key] = known
     return known
