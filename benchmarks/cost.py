@@ -46,6 +46,7 @@ from resilience import (
     deadline,
 )
 from resilience.events import CallRejected, CircuitStateChanged, RetryScheduled
+from resilience.testing import engine
 
 __all__ = ["again", "run"]
 
@@ -80,6 +81,10 @@ def _breakers(field: Field) -> dict[str, Contender]:
         for kind in adapter.kinds:
             breaker = adapter.breaker(Settings(kind=kind))
             found[f"{name}, {_KINDS[kind]}"] = breaker.wrap(floors.callee)
+    counting = circuit(Settings(kind="count"))
+    found["resilience, rate of 100 calls, any arguments"] = pipeline(counting).wrap(
+        floors.any_callee
+    )
     slow = circuit(Settings(), trip=FailureRate() | SlowRate(0.5, 2.0))
     found["resilience, rate of 30 s or slow rate"] = pipeline(slow).wrap(floors.callee)
     watched = circuit(Settings(kind="time"), overdue_after=2.0)
@@ -220,12 +225,15 @@ def _policies(field: Field) -> dict[str, Contender]:
 
 def _compositions(field: Field) -> dict[str, Contender]:
     settings = Settings(kind="time")
+    with engine("linked"):
+        linked = _three().wrap(floors.callee)
     return _units() | {
         "Pipeline()": pipeline().wrap(floors.callee),
         "Retry + CircuitBreaker": pipeline(retrying(settings), circuit(settings)).wrap(
             floors.callee
         ),
         "Retry + CircuitBreaker + Timeout": _three().wrap(floors.callee),
+        "Retry + CircuitBreaker + Timeout, linked steps": linked,
         "Timeout + Retry + CircuitBreaker + Timeout": pipeline(Timeout(60.0), _three()).wrap(
             floors.callee
         ),
@@ -340,7 +348,7 @@ async def _failed(fn: Function, times: int) -> None:
 
 
 async def _rejections(field: Field) -> dict[str, Contender]:
-    found: dict[str, Contender] = {"raised and caught": floors.raised_and_caught}
+    found: dict[str, Contender] = {"raised and caught": floors.raised_and_caught, "W": floors.w}
     for name, adapter in field.having("breaker"):
         settings = Settings(kind=adapter.kinds[0], break_seconds=_FOREVER)
         breaker = adapter.breaker(settings)

@@ -13,11 +13,15 @@ import anyio
 
 from benchmarks.rounds import Contender
 
-__all__ = ["callee", "failing", "on_asyncio", "suspending", "w", "w_suspending"]
+__all__ = ["any_callee", "callee", "failing", "on_asyncio", "suspending", "w", "w_suspending"]
 
 
 async def callee(value: int) -> int:
     return value
+
+
+async def any_callee(*args: Any, **kwargs: Any) -> Any:
+    return args[0]
 
 
 async def suspending(value: int) -> int:

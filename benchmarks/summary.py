@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import compare
+from benchmarks import compare, targets
 from benchmarks.rivals import OURS, RIVALS
 
 __all__ = [
@@ -240,6 +240,7 @@ def index(runs: Mapping[str, Data], again: Mapping[str, Data], played: Data) -> 
         "\n".join(f"- {each}" for each in said),
         "\n".join(lines),
         _LEGEND,
+        "[Targets](targets.md): each row of what the express lane was to reach, met or missed.",
         f"On {newest['python']} ours is the dearer one in {lost} of {judged} comparisons with a rival, in the tables "
         + "; ".join(f"*{title}*" for title in where)
         + ".",
@@ -271,5 +272,6 @@ def write_index(folder: Path, readme: Path) -> None:
     if NEWEST not in runs or played is None:
         return  # nothing to sum up before the newest Python has run
     (folder / "README.md").write_text(index(runs, again, played), encoding="utf-8")
+    (folder / "targets.md").write_text(targets.page(runs), encoding="utf-8")
     text = readme.read_text(encoding="utf-8")
     readme.write_text(with_sentences(text, sentences(runs[NEWEST], played)), encoding="utf-8")
