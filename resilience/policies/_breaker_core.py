@@ -114,7 +114,7 @@ class Core:
         # No pipeline to tell by hand, only those who listen to the whole process.
         raise self.rejection(answer.state, answer.retry_after, _BY_HAND)
 
-    def turn_away(self, generation: Generation, hub: Hub) -> CircuitOpenError | None:
+    def turn_away(self, hub: Hub, generation: Generation) -> CircuitOpenError | None:
         """`Circuit.admit` where the state alone decides: the rejection, told to *hub*; None: it has to be asked."""
         circuit = self.circuit
         if circuit.locked:
@@ -129,6 +129,11 @@ class Core:
             return None
         circuit.totals.rejected += 1
         return self.rejection(generation.state, retry_after, hub)
+
+    def turned_away(self, hub: Hub) -> CircuitOpenError | None:
+        """The rejection of a call that would begin now, for who need not raise it."""
+        generation = self.circuit.current
+        return None if type(generation) is Closed else self.turn_away(hub, generation)
 
     def foresee(self) -> CircuitOpenError | None:
         """The rejection that a call would meet now; None where it may pass, or only asking would tell."""

@@ -194,7 +194,8 @@ class CircuitBreaker(Stateful):
         role = "breaker in time" if core.timed else "breaker"
         hub.parts.append(Part(role, {
             "circuit": core.circuit, "clock": core.clock,
-            "turn_away": functools.partial(core.turn_away, hub=hub),
+            "turn_away": functools.partial(core.turn_away, hub),
+            "gate": functools.partial(core.turned_away, hub),
         }))  # fmt: skip
         return _linked(self._core, step, hub)
 
@@ -341,7 +342,7 @@ def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901, PLR0915 - 
     async def guarded(call: Call) -> Any:
         generation = circuit.current if call.lane is None else call.take_over()
         if type(generation) is not Closed or not generation.plain or call.held is not None:
-            if (rejection := core.turn_away(generation, hub)) is not None:
+            if (rejection := core.turn_away(hub, generation)) is not None:
                 try:
                     raise rejection
                 finally:
