@@ -1,7 +1,8 @@
 """
-The instruments by hand, with their tables: ``python -m tests.instruments [model|points|cancellation|faults|threads]``.
+The instruments by hand, with their tables: ``python -m tests.instruments [WHAT]``.
 
-``points --write`` renews the list of points at which a call can be cancelled.
+``points --write`` renews the list of points at which a call can be cancelled. The differential oracle has a command of
+its own, ``python -m tests.instruments.differential``; here it plays its first plans.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 
 from resilience.events import LOGGER
 from tests.instruments import bytecode, cancellation, examination, model, threads
+from tests.instruments.differential.comparing import sweep
 from tests.instruments.faults import faults
 
 Row = tuple[object, ...]
@@ -137,11 +139,28 @@ def run_threads() -> bool:
     return not any(each.lost for each in real) and not any(line.switches for line in lines)
 
 
+def run_differential() -> bool:
+    reports = {"asyncio": sweep("asyncio", range(2_000)), "trio": sweep("trio", range(500))}
+    rows: list[Row] = [
+        (backend, report.plans, report.calls, report.lane, len(report.wrong), len(report.crashed))
+        for backend, report in reports.items()
+    ]
+    show(
+        "Plans played on both engines",
+        ("backend", "plans", "calls wrapped", "in the lane", "told apart", "without an end"),
+        rows,
+    )
+    for mismatch in (each for report in reports.values() for each in report.wrong[:3]):
+        print(f"\n{mismatch}")
+    return not any(report.wrong or report.crashed for report in reports.values())
+
+
 RUNS: dict[str, Callable[[], bool]] = {
     "model": run_model,
     "cancellation": run_cancellation,
     "threads": run_threads,
     "faults": run_faults,
+    "differential": run_differential,
 }
 
 

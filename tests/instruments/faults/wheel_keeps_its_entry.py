@@ -16,7 +16,7 @@ EDITS = (
         ),
         (
             "            call.until = outer\n            if (\n"
-            "                not isinstance(error, CancelledError)\n"
+            "                without_cancellation(error) is error\n"
             "                or entries.pop(call, None) is not None\n"
         ),
     ),
