@@ -221,7 +221,7 @@ class _Replay:
         self._fn = fn
         self._error: list[BaseException] = [error]
 
-    def __call__(self, *_: Any, **__: Any) -> Any:
+    def __call__(self, /, *_: Any, **__: Any) -> Any:
         self._call.fn = self._fn
         error = self._error.pop()
         context = error.__context__

@@ -104,8 +104,11 @@ def _guards(names: Mapping[str, object], call: object, entries: object) -> bool:
     """Whether a frame with these variables is the guard: a step's, or the express lane's with several in one."""
     if names.get("call") is call or names.get("key") is call:
         return names.get("entries") is entries
-    return names.get(f"{LANE}task") is call and any(
-        each is entries and name.startswith(LANE) for name, each in names.items()
+    # A frame of the lane that has left for the steps has never begun a deadline.
+    return (
+        f"{LANE}now" in names
+        and names.get(f"{LANE}task") is call
+        and any(each is entries and name.startswith(LANE) for name, each in names.items())
     )
 
 

@@ -81,13 +81,14 @@ class Wheel:
         for call in expired:
             task = call.task if type(call) is Call else call
             cancel = functools.partial(self._cancel, call, task)
-            if when_unshielded(task, call, entries, self.loop, cancel):
-                entries[call] = _DUE
-            else:
+            entries[call] = _DUE
+            if not when_unshielded(task, call, entries, self.loop, cancel):
                 cancel()
 
     def _cancel(self, call: object, task: asyncio.Task[Any]) -> None:
-        if self.entries.pop(call, None) is not None:
+        # The call that waited for a shield may be over, and another one of its task be in its place.
+        if self.entries.get(call) == _DUE:
+            del self.entries[call]
             if call is task:
                 self.cut.add(task)
             task.cancel()

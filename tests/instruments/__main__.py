@@ -142,12 +142,12 @@ def run_threads() -> bool:
 def run_differential() -> bool:
     reports = {"asyncio": sweep("asyncio", range(2_000)), "trio": sweep("trio", range(500))}
     rows: list[Row] = [
-        (backend, report.plans, report.calls, report.lane, len(report.wrong), len(report.crashed))
+        (backend, report.plans, report.entries, report.lane, len(report.wrong), len(report.crashed))
         for backend, report in reports.items()
     ]
     show(
         "Plans played on both engines",
-        ("backend", "plans", "calls wrapped", "in the lane", "told apart", "without an end"),
+        ("backend", "plans", "callee entered", "by the lane", "told apart", "without an end"),
         rows,
     )
     for mismatch in (each for report in reports.values() for each in report.wrong[:3]):

@@ -45,7 +45,7 @@ def test_engines_cannot_be_told_apart(library: str, seeds: range) -> None:
     assert len(seeds) == report.plans
     wanted = possibilities(library) | {f"event {name}" for name in _EVENTS}
     assert set() == wanted - set(report.seen)
-    assert report.calls > len(seeds)
+    assert report.lane > report.entries / (8 if library == "asyncio" else 30)
 
 
 def test_there_are_twenty_thousand_plans() -> None:

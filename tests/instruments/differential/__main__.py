@@ -52,7 +52,7 @@ def _many(backend: str, seeds: range, jobs: int) -> bool:
         f"{whole.plans} plans (seeds {seeds.start} to {seeds.stop - 1}) on {backend}, "
         f"CPython {platform.python_version()}, {jobs} processes, {seconds:.0f} s: "
         f"{len(whole.wrong)} wrong, {len(whole.crashed)} without an end; "
-        f"{whole.lane} of {whole.calls} calls of wrapped functions in the lane's code"
+        f"{whole.lane} of {whole.entries} times the callee was entered by the lane"
     )
     for seed, why in whole.crashed[:5]:
         print(f"  seed {seed}: {why}")

@@ -84,13 +84,13 @@ class Report:
 
     Attributes:
         seen: In how many runs each possibility occurred.
-        calls, lane: Calls of wrapped functions under "express", and those that its own code took.
+        entries, lane: Times a callee was entered under "express", and times it was by the lane itself.
         crashed: Seeds of runs that came to no end.
     """
 
     plans: int = 0
     seen: Counter[str] = attrs.field(factory=Counter)
-    calls: int = 0
+    entries: int = 0
     lane: int = 0
     crashed: list[tuple[int, str]] = attrs.field(factory=list)
     wrong: list[Mismatch] = attrs.field(factory=list)
@@ -98,7 +98,7 @@ class Report:
     def add(self, other: Report) -> None:
         self.plans += other.plans
         self.seen += other.seen
-        self.calls += other.calls
+        self.entries += other.entries
         self.lane += other.lane
         self.crashed += other.crashed
         self.wrong += other.wrong
@@ -125,7 +125,7 @@ def sweep(
             report.plans += 1
             linked, express = runs
             report.seen.update(linked.seen)
-            report.calls += express.calls
+            report.entries += express.entries
             report.lane += express.lane
             report.crashed += [(seed, each.crashed) for each in runs if each.crashed]
             if mismatch is not None:

@@ -12,6 +12,7 @@ import gc
 import logging
 import random
 import sys
+import types
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import Any
@@ -29,9 +30,9 @@ from resilience import (
     RejectedError,
     TimeoutExceededError,
     deadline,
-    doors,
     events,
 )
+from resilience._fronts import LANE
 from resilience.clock import PROCESS_CLOCK, RNG
 from resilience.events import LOGGER
 from resilience.modes import MODES, Engine
@@ -56,17 +57,28 @@ class Played:
     Attributes:
         trace: Everything that could be seen, in the order in which it happened.
         seen: What of a plan's possibilities really occurred.
-        calls, lane: Calls made through wrapped functions, and those of them that the express lane's code took.
+        entries, lane: Times a callee was entered, and times it was by a frame of the express lane.
         crashed: The run came to no end, or the oracle failed.
     """
 
-    __slots__ = ("calls", "crashed", "lane", "seen", "trace")
+    __slots__ = ("crashed", "entries", "lane", "seen", "trace")
 
     def __init__(self) -> None:
         self.trace: list[Any] = []
         self.seen: set[str] = set()
-        self.calls = self.lane = 0
+        self.entries = self.lane = 0
         self.crashed = ""
+
+
+def _by_the_lane(frame: types.FrameType | None) -> bool:
+    """Whether a callee's frame was entered by the lane's; the one or two nearest are the callee's own."""
+    for _ in range(3):
+        if frame is None:
+            return False
+        if f"{LANE}resumed" in frame.f_code.co_freevars:
+            return True
+        frame = frame.f_back
+    return False
 
 
 class _Driven:
@@ -264,6 +276,8 @@ class World:
     async def entered(self, token: int, *seen: Any) -> Any:
         entry = self.entries.get(token, 0)
         self.entries[token] = entry + 1
+        self.played.entries += 1
+        self.played.lane += _by_the_lane(sys._getframe(1))
         scripts = self.scripts[token]
         script = scripts[min(entry, len(scripts) - 1)]
         trace = self.trace
@@ -554,8 +568,6 @@ class World:
         fn = self.wrapped_by(asked)
         if door == "informed":
             return await fn(asked.token)
-        self.played.calls += 1
-        self.played.lane += fn.__code__.co_filename != doors.__file__
         if door == "misfit":
             return await fn(*args, **kwargs, unheard_of=1)
         if door == "unstarted":
