@@ -7,9 +7,11 @@ that is not on PATH is skipped and named in nox's summary, never downloaded.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -21,14 +23,19 @@ nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_venv = "yes"
 
+# Where it is set, every worker and every process of a test compiles the package and rewrites the tests anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
-WORKERS = ("-n", "2")
+# `worksteal` keeps a module, and so its server, on one worker, and both workers busy to the end.
+WORKERS = ("-n", "2", "--dist", "worksteal")
 EXTRAS = f"[{','.join(PYPROJECT['project']['optional-dependencies'])}]"
 # In CI each Python runs a part: what can differ there, and between them everything.
 CI = "ci" in sys.argv
 RULES = ("tests/laws", "tests/cases", "tests/doors")
 INSTRUMENTS = "tests/instruments"
+BENCHMARKS = "tests/benchmarks"
 PARTS = {
     PYTHONS[0]: (*RULES, "tests/policies", "tests/core", "tests/regressions"),
     PYTHONS[1]: (*RULES, INSTRUMENTS),
@@ -87,11 +94,15 @@ def types(session: nox.Session) -> None:
     The package as mypy and pyright see it, on each Python, and as its users' checkers see it.
     """
     session.install("-e", f".{EXTRAS}", *group("typing"))
-    for python in PYTHONS:
-        session.run("mypy", "--python-version", python)
-        session.run("pyright", "--pythonversion", python)
-    session.run("pyright", "--verifytypes", "resilience", "--ignoreexternal")
-    session.run("python", "tests/typing/check.py")
+    checks = [
+        *(("mypy", "--python-version", python) for python in PYTHONS),
+        *(("pyright", "--pythonversion", python) for python in PYTHONS),
+        ("pyright", "--verifytypes", "resilience", "--ignoreexternal"),
+        ("python", "tests/typing/check.py"),
+    ]
+    session.run("pyright", "--version")  # the first run of all fetches it
+    with ThreadPoolExecutor(2) as both:  # each check has one thread
+        list(both.map(lambda command: session.run(*command), checks))
 
 
 @nox.session(python=PYTHONS, tags=["ci"])
@@ -100,7 +111,7 @@ def tests(session: nox.Session) -> None:
     All tests, on one Python after the other; those of behaviour on both engines.
     """
     if session.python == PYTHONS[-1] and CI:
-        session.skip("in `nox -t ci` the coverage session runs the tests on this Python")
+        session.skip("in `nox -t ci` coverage and package run the tests on this Python")
     session.install("-e", f".{EXTRAS}", *group("tests"))
     parts = PARTS[session.python] if CI and not session.posargs else ()
     engine = LINKED if CI and session.python == PYTHONS[0] else ()
@@ -128,20 +139,21 @@ def coverage(session: nox.Session) -> None:
     """
     Every line and every branch of resilience/ is run by a test, or says why not.
 
-    The instruments run elsewhere: they run the same lines a hundred thousand times, and show more than that they ran.
+    The instruments and the benchmarks run elsewhere: they run the same lines a hundred thousand times, and show more
+    than that they ran. Measured, Python takes twice as long.
     """
     session.install("-e", f".{EXTRAS}", *group("tests"))
     session.run("coverage", "erase")
-    ran = ("coverage", "run", "-m", "pytest", *WORKERS, f"--ignore={INSTRUMENTS}")
-    session.run(*ran, *session.posargs)
+    elsewhere = [f"--ignore={each}" for each in (INSTRUMENTS, BENCHMARKS)]
+    session.run("coverage", "run", "-m", "pytest", *WORKERS, *elsewhere, *session.posargs)
     session.run("coverage", "combine")
     session.run("coverage", "report")
 
 
-@nox.session(tags=["ci"])
+@nox.session
 def docs(session: nox.Session) -> None:
     """
-    The pictures of docs/, made from the real code, and the examples in README.md and docs/.
+    The pictures of docs/, made from the real code, and the examples in README.md and docs/: `tests/docs`, alone.
     """
     session.install("-e", f".{EXTRAS}", *group("docs"))
     session.run("python", "-m", "docs.pictures", "--check")
@@ -168,7 +180,8 @@ def package(session: nox.Session) -> None:
     # From here on only the wheel has the package.
     shutil.rmtree(unpacked / "resilience")
     # The instruments judge the rules, which packaging cannot change, and take as long as all else.
-    parts = ("tests/doors", "tests/cases", "tests/docs") if CI else (f"--ignore={INSTRUMENTS}",)
+    some = ("tests/doors", "tests/cases", "tests/docs", BENCHMARKS)
+    parts = some if CI else (f"--ignore={INSTRUMENTS}",)
     with session.chdir(unpacked):
         session.run("pytest", *WORKERS, *(session.posargs or parts))
 
