@@ -75,12 +75,19 @@ def floors(*names: str) -> list[str]:
     return pins
 
 
+def install(session: nox.Session, *what: str) -> None:
+    """
+    Not compiled: that is half of an installation, and most of it is never imported.
+    """
+    session.install("--no-compile", *what)
+
+
 @nox.session(tags=["ci"])
 def lint(session: nox.Session) -> None:
     """
     Style, spelling, the floors of the house, the changelog's fragments.
     """
-    session.install(*group("lint"))
+    install(session, *group("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("codespell")
@@ -93,7 +100,7 @@ def types(session: nox.Session) -> None:
     """
     The package as mypy and pyright see it, on each Python, and as its users' checkers see it.
     """
-    session.install("-e", f".{EXTRAS}", *group("typing"))
+    install(session, "-e", f".{EXTRAS}", *group("typing"))
     checks = [
         *(("mypy", "--python-version", python) for python in PYTHONS),
         *(("pyright", "--pythonversion", python) for python in PYTHONS),
@@ -112,7 +119,7 @@ def tests(session: nox.Session) -> None:
     """
     if session.python == PYTHONS[-1] and CI:
         session.skip("in `nox -t ci` coverage and package run the tests on this Python")
-    session.install("-e", f".{EXTRAS}", *group("tests"))
+    install(session, "-e", f".{EXTRAS}", *group("tests"))
     parts = PARTS[session.python] if CI and not session.posargs else ()
     engine = LINKED if CI and session.python == PYTHONS[0] else ()
     session.run("pytest", *WORKERS, *engine, *parts, *session.posargs)
@@ -126,10 +133,10 @@ def lowest(session: nox.Session) -> None:
     All tests with the oldest dependencies that pyproject.toml allows.
     """
     others = [each for each in PYPROJECT["project"]["optional-dependencies"] if each not in CLIENTS]
-    session.install("-e", f".[{','.join(others)}]", *floors(*others), *group("tests"))
+    install(session, "-e", f".[{','.join(others)}]", *floors(*others), *group("tests"))
     ignored = [f"--ignore={each}" for each in CLIENTS_TESTS]
     session.run("pytest", *WORKERS, *ignored, "-k", f"not {CLIENTS_PAGE}", *session.posargs)
-    session.install("-e", f".[{','.join(CLIENTS)}]", *floors(*CLIENTS))
+    install(session, "-e", f".[{','.join(CLIENTS)}]", *floors(*CLIENTS))
     session.run("pytest", *WORKERS, *CLIENTS_TESTS)
     session.run("pytest", *WORKERS, "tests/docs", "-k", CLIENTS_PAGE)
 
@@ -142,7 +149,7 @@ def coverage(session: nox.Session) -> None:
     The instruments and the benchmarks run elsewhere: they run the same lines a hundred thousand times, and show more
     than that they ran. Measured, Python takes twice as long.
     """
-    session.install("-e", f".{EXTRAS}", *group("tests"))
+    install(session, "-e", f".{EXTRAS}", *group("tests"))
     session.run("coverage", "erase")
     elsewhere = [f"--ignore={each}" for each in (INSTRUMENTS, BENCHMARKS)]
     session.run("coverage", "run", "-m", "pytest", *WORKERS, *elsewhere, *session.posargs)
@@ -155,7 +162,7 @@ def docs(session: nox.Session) -> None:
     """
     The pictures of docs/, made from the real code, and the examples in README.md and docs/: `tests/docs`, alone.
     """
-    session.install("-e", f".{EXTRAS}", *group("docs"))
+    install(session, "-e", f".{EXTRAS}", *group("docs"))
     session.run("python", "-m", "docs.pictures", "--check")
     session.run("pytest", "tests/docs", *session.posargs)
 
@@ -165,14 +172,14 @@ def package(session: nox.Session) -> None:
     """
     What is published: the sdist, the wheel built from it, and the tests against that wheel.
     """
-    session.install(*group("package"), *group("tests"))
+    install(session, *group("package"), *group("tests"))
     made = Path(session.create_tmp()) / "made"
     shutil.rmtree(made, ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(made))
     (wheel,), (sdist,) = made.glob("*.whl"), made.glob("*.tar.gz")
     session.run("check-wheel-contents", str(wheel))
     session.run("twine", "check", "--strict", str(wheel), str(sdist))
-    session.install(f"{wheel}{EXTRAS}")
+    install(session, f"{wheel}{EXTRAS}")
 
     with tarfile.open(sdist) as archive:
         archive.extractall(made, filter="data")
@@ -193,5 +200,5 @@ def bench(session: nox.Session) -> None:
     """
     Everything under benchmarks/results/, on each Python: twelve minutes in all. Not a check: it wants a quiet machine.
     """
-    session.install("-e", ".[trio]", *group("bench"))
+    install(session, "-e", ".[trio]", *group("bench"))
     session.run("python", "-m", "benchmarks.publish", *session.posargs)
