@@ -47,7 +47,6 @@ from resilience.verdicts import Judge, Verdict
 __all__ = ["DEFAULT_BREAK", "Core", "current_task"]
 
 DEFAULT_BREAK = 30.0
-_BY_HAND = Hub(None)
 
 Hubs: TypeAlias = "WeakValueDictionary[int, Hub]"
 """The hubs of the pipelines around a breaker, by their id."""
@@ -111,8 +110,9 @@ class Core:
         answer = self.circuit.admit(self.now(), current_task())
         if isinstance(answer, Ticket):
             return answer
-        # No pipeline to tell by hand, only those who listen to the whole process.
-        raise self.rejection(answer.state, answer.retry_after, _BY_HAND)
+        # No pipeline to tell by hand, only those who listen to the whole process; a hub kept would keep them.
+        hub = Hub(None) if EVERYWHERE.listeners(CallRejected) else None
+        raise self.rejection(answer.state, answer.retry_after, hub)
 
     def turn_away(self, hub: Hub, generation: Generation) -> CircuitOpenError | None:
         """`Circuit.admit` where the state alone decides: the rejection, told to *hub*; None: it has to be asked."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dis
 import gc
 import logging
+import weakref
 
 import anyio
 import pytest
@@ -346,6 +347,22 @@ def test_the_subscriptions_keep_no_pipeline_alive():
     del pipeline
     gc.collect()
     assert len(EVERYWHERE._unaware) <= before
+
+
+def test_who_no_longer_listens_is_kept_by_nobody():
+    """
+    A breaker that turned a caller away by hand while somebody listened does not hold on to the listener.
+    """
+    opened = breaker()
+    opened.isolate()
+    listener = Recorder(CallRejected)
+    kept = weakref.ref(listener)
+    with listen(listener), pytest.raises(CircuitIsolatedError):
+        opened.admit()
+    assert [CallRejected] == [type(each) for each in listener.events]
+    del listener
+    gc.collect()
+    assert None is kept()
 
 
 def test_live_breakers_are_those_that_can_still_be_called():
