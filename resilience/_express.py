@@ -66,8 +66,8 @@ class _Role(NamedTuple):
     """
     The texts of a role.
 
-    ``look`` leaves where the linked steps have to see to it. ``take`` may leave as well; then what the parts before
-    have taken is given back by ``undo``. ``done`` follows a success. The linked step takes over ``taken``.
+    ``look`` leaves where the linked steps have to see to it; ``take`` may, after the ``undo`` of the parts before.
+    ``done`` follows a success. The linked step takes over ``taken``.
     """
 
     look: str = ""
@@ -157,7 +157,9 @@ if $clock@.now() >= $load@.edge or ($asked := $load@.requests) >= $minimum@ and 
 }
 _HERE = """\
 $loop = $running_loop()
-if $loop is None or ($task := $task_of($loop)) is None or $task.cancelling():
+if $loop is None or ($task := $task_of($loop)) is None:
+    ELSEWHERE
+if $task.cancelling():
     LEAVE"""
 _AGAIN = "if $task in $entries@ or $wheel@.cut:\n    LEAVE"  # of the deadlines the first is the last to end
 _FRAME = """
@@ -263,6 +265,9 @@ def _text(names: Sequence[str], turning: int, signature: Signature) -> str:
     ]
     deadlines = [number for number, name in enumerate(names) if name == "deadline"]
     before = [_HERE] if deadlines else []
+    # On trio nothing is left to decide where the first step is a scope.
+    on_trio = f"return await $through($on_trio0, $call_of($fn, {signature.packed}))"
+    elsewhere = on_trio if deadlines[:1] == [0] else "LEAVE"
     for number, role in enumerate(roles):
         turn = _TURN.replace("@", str(number)) if number == turning else ""
         before.append(role.look.replace("TURN", turn))
@@ -287,6 +292,7 @@ def _text(names: Sequence[str], turning: int, signature: Signature) -> str:
         taken=", ".join([outer, *reversed(taken)]),
         forget="".join([*held, "None"]),
     )
+    text = text.replace("ELSEWHERE", elsewhere)
     return text.replace("LEAVE", f"return await $linked({signature.leaving})")
 
 

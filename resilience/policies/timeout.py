@@ -67,11 +67,11 @@ class Timeout(Policy):
     def link(self, step: Step, hub: Hub) -> Step:
         given, label = self.seconds, repr(self)
         if isinstance(given, float):
-            wheels = Wheels()
-            hub.parts.append(
-                Part("deadline", {"wheels": wheels, "seconds": given}, given, lets_pass=True)
-            )
-            return _linked(step, hub, label, given, wheels)
+            wheels, expired = Wheels(), _expiry(hub, label, given)
+            on_trio = scoped(step, given, label, expired)
+            objects = {"wheels": wheels, "seconds": given, "on_trio": on_trio}
+            hub.parts.append(Part("deadline", objects, given, lets_pass=True))
+            return cut_off(step, given, wheels, label, expired)
         function: Any = given
 
         async def resolved(call: Call) -> Any:
@@ -83,7 +83,8 @@ class Timeout(Policy):
             # A length of its own breaks the order that a shared wheel lives by, so it gets one of its own.
             wheels = Wheels()
             try:
-                return await _linked(step, hub, label, seconds, wheels)(call)
+                expired = _expiry(hub, label, seconds)
+                return await cut_off(step, seconds, wheels, label, expired)(call)
             finally:
                 wheels.stop()
 
@@ -124,17 +125,17 @@ def _resolve(function: Callable[[Call], float | timedelta | None], call: Call) -
     return seconds
 
 
-def _linked(step: Step, hub: Hub, label: str, seconds: float, wheels: Wheels) -> Step:
+def _expiry(hub: Hub, label: str, seconds: float) -> Callable[[Call], TimeoutExceededError]:
     def expired(_: Call) -> TimeoutExceededError:
         if hub.wants(TimedOut):
             at = PROCESS_CLOCK.now()
             hub.emit(TimedOut(policy=label, pipeline=hub.pipeline, at=at, seconds=seconds))
         return TimeoutExceededError(seconds, policy=label)
 
-    return cut_off(step, seconds, wheels, label, expired)
+    return expired
 
 
-def cut_off(  # noqa: C901, PLR0915 - one guard, once per kind of loop
+def cut_off(  # noqa: C901 - one guard, once per kind of loop
     step: Step,
     seconds: float,
     wheels: Wheels,
@@ -152,6 +153,7 @@ def cut_off(  # noqa: C901, PLR0915 - one guard, once per kind of loop
         label: How its policy is written.
         instant: On the clock of the running loop. Default: now.
     """
+    on_trio = scoped(step, seconds, label, expired, instant=instant)
 
     async def guarded(call: Call) -> Any:  # noqa: C901 - (as above)
         key: Any = call
@@ -205,7 +207,20 @@ def cut_off(  # noqa: C901, PLR0915 - one guard, once per kind of loop
             uncancel(task, cancelling)
         return result
 
-    async def on_trio(call: Call) -> Any:
+    return guarded
+
+
+def scoped(
+    step: Step,
+    seconds: float,
+    label: str,
+    expired: Callable[[Call], Exception],
+    *,
+    instant: Callable[[], float] | None = None,
+) -> Step:
+    """What `cut_off` is on trio."""
+
+    async def bounded(call: Call) -> Any:
         trio = loaded("trio")
         if trio is None or not trio.lowlevel.in_trio_task():
             raise RuntimeError(f"{label} must be awaited in a task of asyncio or trio")
@@ -224,4 +239,4 @@ def cut_off(  # noqa: C901, PLR0915 - one guard, once per kind of loop
                 call.settle_parked(cut=True)
         raise expired(call)
 
-    return guarded
+    return bounded
