@@ -154,7 +154,8 @@ _CALLEES = (
 )  # fmt: skip
 _ENTRY = {"closed", "thrown", "interleaved"}
 _EVENTS = (
-    "all", "all", "attempts", "transitions", "rejections", "retries", "calls", "timeouts", "raises",
+    "all", "attempts", "calls", "raises", "transitions", "transitions", "rejections", "rejections", "retries",
+    "retries", "retries", "timeouts", "timeouts",
 )  # fmt: skip
 _RETRIED = (
     "Exception", "Exception", "Exception", "OSError", "Boom", "Boom or OSError", "predicate", "async", "raises",
@@ -230,7 +231,7 @@ class _Maker:
         self.pick = random.choice
         self.parts: list[Part] = []
         self.tokens = 0
-        self.failing = self.pick((0.05, 0.3, 0.3, 0.6, 0.9))
+        self.failing = self.pick((0.05, 0.2, 0.3, 0.6, 0.9))
         self.slow = self.pick((0.1, 0.4, 0.4, 0.8))
 
     def chance(self, share: float) -> bool:
@@ -305,7 +306,7 @@ class _Maker:
 
     def pipe(self, shared: Sequence[Any] = ()) -> Pipe:
         order: list[Any] = []
-        if self.chance(0.82):
+        if self.chance(0.85):
             self.usual(order)
         else:
             self.unusual(order)
@@ -322,7 +323,7 @@ class _Maker:
             place = self.random.randrange(len(parts))
             inner = self.dressed(parts[place:], 0.6)
             parts = (*parts[:place], inner)
-        return self.dressed(parts, 0.35)
+        return self.dressed(parts, 0.3)
 
     def parts_of(self, place: Any) -> set[int]:
         if isinstance(place, int):
@@ -331,13 +332,13 @@ class _Maker:
 
     def dressed(self, parts: tuple[Any, ...], share: float) -> Pipe:
         listeners: tuple[str, ...] = ()
-        if self.chance(1.5 * share):
+        if self.chance(1.3 * share):
             listeners = tuple(self.pick(_EVENTS) for _ in range(self.few(3, 0.2)))
         return Pipe(
             parts,
             self.pick(("outer", "inner")) if self.chance(share) else None,
             self.pick(("one", "of the arguments", "raises")) if self.chance(0.15) else None,
-            self.pick(("off", "function", "function", "raises")) if self.chance(0.07) else "on",
+            self.pick(("off", "function", "function", "raises")) if self.chance(0.05) else "on",
             listeners,
         )
 
@@ -387,7 +388,7 @@ class _Maker:
             "wait": self.pick(_WAITS),
         }
         made |= self.some(
-            0.12,
+            0.08,
             on_result=("bad", "bad", "async", "tenacity", "raises"),
             stop=("attempts 2", "delay 1.5", "function", "either", "raises"),
             max_delay=(0.5, 2.0),
