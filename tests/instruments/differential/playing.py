@@ -87,13 +87,14 @@ class _Driven:
     def __init__(
         self, coro: Coroutine[Any, Any, Any], steps: int, thrown: Exception | None
     ) -> None:
-        self._coro = coro
+        self._coro: Any = coro
         self._steps = steps
         self._thrown = thrown
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        coro, left, thrown = self._coro, self._steps, self._thrown
-        send: Callable[[Any], Any] = coro.send
+        coro: Any = self._coro
+        left, thrown = self._steps, self._thrown
+        send: Any = coro.send
         value: Any = None
         while True:
             try:
@@ -103,7 +104,10 @@ class _Driven:
             left -= 1
             if left == 0:
                 if thrown is None:
-                    coro.close()
+                    try:
+                        coro.close()
+                    finally:
+                        coro = send = self._coro = None  # as in `World.interleaved`
                     return "closed"
                 send, value = coro.throw, thrown
                 continue
@@ -597,7 +601,11 @@ class World:
             with anyio.fail_after(_LONG / 10):
                 return await fn(*args, **kwargs)
         finally:
-            first.close()
+            try:
+                first.close()
+            finally:
+                # One that goes on is closed again when it is collected: at once, whatever holds this frame.
+                first = None
 
     # ------------------------------------------------------------ from outside
 
