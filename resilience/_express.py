@@ -126,6 +126,23 @@ if ($moment := $clock@.now()) >= $generation@.edge:
 $generation@.successes += 1""",
         taken="$generation@",
     ),
+    "watching breaker": _Role(
+        look=_CLOSED.replace("KIND", "3"),
+        take="""\
+if ($entered@ := $clock@.now()) >= $generation@.due:
+    LEAVE
+$key@ = $generation@.entered = $generation@.entered + 1
+$running@ = $generation@.running
+$running@[$key@] = $entered@""",
+        undo="$generation@.forget($key@, $entered@)",
+        done="""\
+if ($moment := $clock@.now()) < $generation@.due and $key@ in $running@:
+    del $running@[$key@]
+    $generation@.successes += 1
+else:
+    $circuit@.settle($generation@.ticket_of($key@, $entered@), $success@, $moment)""",
+        taken="($generation@, $key@, $entered@)",
+    ),
     "places": _Role(
         take="""\
 $places@.taken += $weight@ * ($free := not $places@.waiting and $places@.taken + $weight@ <= $places@.limit)

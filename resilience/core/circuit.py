@@ -12,7 +12,8 @@ Why no lock. What threads share is written by these operations and no others:
 - ``turn.pop()`` on a list of one: exactly one thread makes the transition out of a generation, and then publishes the
   next one by one assignment of `Circuit.current`;
 - ``seats.pop()``: exactly as many probes as there are seats;
-- appending to and popping from a deque, setting and deleting a dict key.
+- appending to and popping from a deque, setting and deleting a dict key; a watched call that succeeds looks at
+  ``due``, deletes its key and counts itself in one straight line.
 
 Without a GIL that does not hold; `LockedCircuit` takes its place there (chosen at import, see `CIRCUIT`).
 
@@ -100,11 +101,7 @@ class Circuit:
             generation = self.current
             match generation:
                 case Closed():
-                    if not generation.watches:
-                        return Ticket(generation, now)
-                    if generation.sweep(now, self.rules.overdue_after) and self._judge(
-                        generation, now
-                    ):
+                    if generation.sweep(now) and self._judge(generation, now):
                         continue
                     ticket = Ticket(generation, now)
                     generation.enter(ticket)
@@ -172,7 +169,7 @@ class Circuit:
             return
         ticket.settled = True
         ran = now - ticket.started
-        self._count(verdict, slow=ran >= self.rules.slow_after)
+        self._count(verdict, slow=ran >= generation.slow_after)
         if verdict is Verdict.FAILURE and generation is self.current:
             self.last_failure, self.last_text = error, text
         if isinstance(generation, Closed):
@@ -212,14 +209,14 @@ class Circuit:
         self, generation: Closed, ticket: Ticket, verdict: Verdict, now: float, ran: float
     ) -> None:
         generation.leave(ticket)
-        if generation is self.current and generation.sweep(now, self.rules.overdue_after):
+        if generation is self.current and generation.sweep(now):
             # At once, before this call's own word: its success must not end the streak that a hang completes.
             self._judge(generation, now)
         if generation is not self.current:
             if verdict is Verdict.SUCCESS:
                 generation.successes += 1
             return
-        slow = ran >= self.rules.slow_after
+        slow = ran >= generation.slow_after
         if verdict is Verdict.SUCCESS and not slow:
             generation.roll(now)
             generation.successes += 1
@@ -282,7 +279,7 @@ class Circuit:
         return make
 
     def _half_open(self, opening: int, now: float) -> Callable[[int], HalfOpen]:
-        return lambda number: HalfOpen(number, now, opening, self.rules.probes)
+        return lambda number: HalfOpen(number, now, opening, self.rules)
 
     def _open(self, generation: Generation, since: float, reason: str) -> None:
         if not generation.turn:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import enum
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import final
 
 import attrs
 
+from resilience.core.tickets import Ticket, Watch
 from resilience.core.trips import Meter, Record, Trip
 from resilience.core.windows import Counts
 
@@ -57,11 +58,17 @@ class Rules:
     probe_lease: float
     overdue_after: float | None
     judges_results: bool = False
+    watched: tuple[float, ...] = attrs.field(init=False)
     slow_after: float = attrs.field(init=False)
     doubtful_after: float = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        # slow_after: from here a call is slow. doubtful_after: from here a running probe has failed.
+        # watched: what a running call may reach. slow_after: from here it is slow. doubtful_after: from here a running
+        # probe has failed.
+        thresholds = set(self.trip.slow_thresholds)
+        if self.overdue_after is not None:
+            thresholds.add(self.overdue_after)
+        object.__setattr__(self, "watched", tuple(sorted(thresholds)))
         slow = min(self.trip.slow_thresholds, default=math.inf)
         overdue = math.inf if self.overdue_after is None else self.overdue_after
         object.__setattr__(self, "slow_after", slow)
@@ -112,7 +119,8 @@ class Generation:
 
     ``plain``: a call may run with the generation itself as its permit, no ticket needed. ``lane``: what the success of
     such a call is in the express lane; 0: it has to be looked at, 1: ``successes += 1``, 2: the same, after `roll`
-    where ``edge`` has passed. ``turn`` holds one token; who pops it makes the transition out of here.
+    where ``edge`` has passed, 3: the call is watched, see `Closed`. ``turn`` holds one token; who pops it makes the
+    transition out of here.
     """
 
     __slots__ = ("__weakref__", "number", "since", "turn")
@@ -127,33 +135,27 @@ class Generation:
         self.turn: list[None] = [None]
 
 
-@final
-class Ticket:
-    """
-    Leave to run one call; it settles once.
-
-    ``owner`` is the task that holds a seat of a half-open generation. A ticket without effect (a ride on a permit that
-    the task holds already, or a disabled circuit) has ``generation`` None.
-    """
-
-    __slots__ = ("generation", "overdue", "owner", "settled", "started")
-
-    def __init__(
-        self, generation: Closed | HalfOpen | None, started: float, owner: Hashable | None = None
-    ) -> None:
-        self.generation: Closed | HalfOpen | None = generation
-        self.started: float = started
-        self.owner: Hashable | None = owner
-        self.settled: bool = False
-        self.overdue: tuple[Record, object] | None = None
-
-
 class Closed(Generation):
-    """Calls pass and are counted. ``enforcing`` is False in the OBSERVING state."""
+    """
+    Calls pass and are counted.
+
+    A call that is watched may run without a ticket, in a few straight lines (`CircuitBreaker` has them). On its way in,
+    if ``running`` is not None and ``now < due``: ``key = entered = entered + 1; running[key] = now``. On its way out,
+    if ``now < due and key in running``: ``del running[key]; successes += 1``. All else is for `Circuit.admit`, and for
+    `Circuit.settle` with `ticket_of` the key.
+
+    Attributes:
+        state: CLOSED, or OBSERVING, which rejects nothing.
+        running: When each watched call began, by its key; None where no call may enter itself.
+        due: Before this instant nobody runs too long, and no time window moves on. A call that is in ``running`` and
+            ends before it is not slow.
+        entered: Calls that entered themselves; each takes the next number as its key.
+        edge: The instant from which `roll` has something to do.
+    """
 
     __slots__ = (
-        "_totals", "crossed", "edge", "failures", "lane", "meter", "others",
-        "plain", "state", "successes", "watches",
+        "_overdue_after", "_totals", "crossed", "due", "edge", "entered", "failures", "lane",
+        "meter", "others", "plain", "running", "slow_after", "state", "successes", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -168,7 +170,9 @@ class Closed(Generation):
     ) -> None:
         super().__init__(number, since)
         self._totals = totals
+        self._overdue_after = rules.overdue_after
         self.state = CircuitState.CLOSED if enforcing else CircuitState.OBSERVING
+        self.slow_after: float = rules.slow_after
         self.successes: int = 0
         self.failures: int = 0
         self.others: int = (
@@ -177,18 +181,20 @@ class Closed(Generation):
         self.crossed: bool = False
         self.meter: Meter = rules.trip.start(since)
         self.edge: float = self.meter.edge
-        thresholds = set(rules.trip.slow_thresholds)
-        if rules.overdue_after is not None:
-            thresholds.add(rules.overdue_after)
-        # One queue per threshold: equal waits make the order of starting the order of falling due.
-        self.watches: tuple[tuple[float, OrderedDict[Ticket, None]], ...] = tuple(
-            (threshold, OrderedDict()) for threshold in sorted(thresholds)
-        )
-        self.plain: bool = not self.watches and not locked
-        if self.plain and not rules.judges_results:
-            self.lane: int = 2 if rules.trip.timed else 1
+        self.watch: Watch | None = Watch(rules.watched, since) if rules.watched else None
+        self.entered: int = 0
+        self.running: dict[Ticket | int, float] | None = None
+        self.due: float = math.inf
+        if self.watch is not None:
+            self.due = min(self.edge, self.watch.clear_until())
+            self.running = None if locked else self.watch.running
+        self.plain: bool = not rules.watched and not locked
+        if locked or rules.judges_results:
+            self.lane: int = 0
+        elif rules.watched:
+            self.lane = 3
         else:
-            self.lane = 0
+            self.lane = 2 if rules.trip.timed else 1
 
     def __del__(self) -> None:
         # The last call that started here has ended: its count joins the lifetime totals.
@@ -222,35 +228,47 @@ class Closed(Generation):
         return self.meter.tripped(self, now)
 
     def enter(self, ticket: Ticket) -> None:
-        for _, queue in self.watches:
-            queue[ticket] = None
+        if self.watch is not None:
+            self.watch.running[ticket] = ticket.started
+
+    def ticket_of(self, key: int, started: float) -> Ticket:
+        """For a call that entered itself and does not end as a plain success in time: it settles with this."""
+        assert self.watch is not None  # noqa: S101 - it could not have entered
+        return self.watch.ticket_of(self, key, started)
+
+    def forget(self, key: int, started: float) -> None:
+        """A call that entered itself has not begun after all."""
+        self.leave(self.ticket_of(key, started))
 
     def leave(self, ticket: Ticket) -> None:
         """The call ended: it is watched no more, and its end corrects what was recorded of it while it ran."""
-        for _, queue in self.watches:
-            queue.pop(ticket, None)
-        self._take_back(ticket)
+        if self.watch is not None:
+            self.watch.leave(ticket)
+            self._take_back(ticket)
 
-    def sweep(self, now: float, overdue_after: float | None) -> bool:
+    def sweep(self, now: float) -> bool:
         """Count the calls that run too long while they still run; whether there were any. O(1) for each call."""
+        watch = self.watch
+        if now < self.due or watch is None:
+            return False
+        try:
+            watch.turn.pop()
+        except IndexError:  # another thread is at it
+            return False
         found = False
-        for threshold, queue in self.watches:
-            while queue:
-                try:
-                    ticket = next(iter(queue))
-                except (
-                    StopIteration,
-                    RuntimeError,
-                ):  # pragma: no cover - another thread changed it
-                    break
-                if now - ticket.started < threshold:
-                    break
-                queue.pop(ticket, None)
+        try:
+            for threshold, ticket in watch.late(self, now):
                 self._take_back(ticket)
-                failed = overdue_after is not None and threshold >= overdue_after
-                record = Record(failed=failed, duration=threshold)
+                overdue = self._overdue_after is not None and threshold >= self._overdue_after
+                record = Record(failed=overdue, duration=threshold)
                 ticket.overdue = record, self.note(now, record)
+                if ticket.settled:  # pragma: no cover - in another thread, just now
+                    self._take_back(ticket)
                 found = True
+            self.roll(now)
+            self.due = min(self.edge, watch.clear_until())
+        finally:
+            watch.turn.append(None)
         return found
 
 
@@ -277,14 +295,15 @@ class Open(Generation):
 class HalfOpen(Generation):
     """As many calls as there are seats may try. ``live`` holds those in flight, oldest first."""
 
-    __slots__ = ("good", "live", "opening", "seats")
+    __slots__ = ("good", "live", "opening", "seats", "slow_after")
 
     state = CircuitState.HALF_OPEN
 
-    def __init__(self, number: int, since: float, opening: int, probes: int) -> None:
+    def __init__(self, number: int, since: float, opening: int, rules: Rules) -> None:
         super().__init__(number, since)
         self.opening: int = opening
-        self.seats: list[None] = [None] * probes
+        self.slow_after: float = rules.slow_after
+        self.seats: list[None] = [None] * rules.probes
         self.live: OrderedDict[Ticket, None] = OrderedDict()
         self.good: int = 0
 

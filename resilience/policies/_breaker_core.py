@@ -58,6 +58,7 @@ class Core:
 
     __slots__ = (
         "__weakref__", "_label", "circuit", "clock", "error_text", "hubs", "judge", "name", "timed",
+        "watching",
     )  # fmt: skip
 
     def __init__(self, options: Any) -> None:
@@ -69,6 +70,7 @@ class Core:
         self.timed: bool = options.trip.timed
         self.hubs: Hubs = WeakValueDictionary()
         rules = _rules(options)
+        self.watching: bool = bool(rules.watched)
         hubs, label = self.hubs, self.name
         self.circuit: Circuit = CIRCUIT(
             rules,
@@ -95,13 +97,15 @@ class Core:
         self.error_text = options.error_text
         self.judge = Judge(options.on, options.ignore, options.on_result)
         self.timed = options.trip.timed
+        rules = _rules(options)
+        self.watching = bool(rules.watched)
         for ref in self.hubs.valuerefs():
             hub = ref()
             for owner, follow in hub.followers if hub is not None else ():
                 if owner is self:
                     follow()
         # Last: until here a call in the new ways still counts in the generation of the old ones.
-        self.circuit.change(_rules(options), self.now())
+        self.circuit.change(rules, self.now())
 
     def force(self, state: CircuitState) -> None:
         self.circuit.force(state, self.now())

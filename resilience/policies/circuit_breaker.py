@@ -190,13 +190,16 @@ class CircuitBreaker(Stateful):
         self._core.hubs[id(hub)] = hub
         core = self._core
         hub.gates.append(core.foresee)
-        # Where the trip condition is changed for one of the other kind, its calls leave the lane.
+        # Where the trip condition is changed for one of another kind, its calls leave the lane.
         role = "breaker in time" if core.timed else "breaker"
-        hub.parts.append(Part(role, {
-            "circuit": core.circuit, "clock": core.clock,
+        objects = {
+            "circuit": core.circuit,
+            "clock": core.clock,
             "turn_away": functools.partial(core.turn_away, hub),
             "gate": functools.partial(core.turned_away, hub),
-        }))  # fmt: skip
+            "success": Verdict.SUCCESS,
+        }
+        hub.parts.append(Part("watching breaker" if core.watching else role, objects))
         return _linked(self._core, step, hub)
 
     # ------------------------------------------------------------------ state
@@ -327,7 +330,19 @@ def live_breakers() -> list[LiveBreaker]:
     return [LiveBreaker(core) for core in sorted(cores, key=lambda core: core.name)]
 
 
-def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901, PLR0915 - two lanes of one guard
+def _linked(core: Core, step: Step, hub: Hub) -> Step:
+    """
+    The guard: a lane for plain calls and one for watched ones, as the options are now, first; tickets for all else.
+
+    In a row, each with the next one as its *other*, as two lanes that knew each other would be a cycle.
+    """
+    ticketed = _with_tickets(core, step, hub)
+    if core.watching:
+        return _watched(core, step, hub, _plain(core, step, hub, ticketed))
+    return _plain(core, step, hub, _watched(core, step, hub, ticketed))
+
+
+def _plain(core: Core, step: Step, hub: Hub, other: Step) -> Step:
     circuit, judge, clock, timed = core.circuit, core.judge, core.clock, core.timed
     judges_results = judge.on_result is not None
 
@@ -349,7 +364,7 @@ def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901, PLR0915 - 
                     del rejection
             # Who keeps an error keeps this frame, and must not look like a call in flight.
             del generation
-            return await ticketed(call)
+            return await other(call)
         entered = call.entered
         try:
             result = await step(call)
@@ -369,6 +384,62 @@ def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901, PLR0915 - 
         generation.successes += 1
         return result
 
+    return guarded
+
+
+def _watched(core: Core, step: Step, hub: Hub, other: Step) -> Step:
+    circuit, clock = core.circuit, core.clock
+
+    async def watched(call: Call) -> Any:
+        if call.lane is not None:
+            generation, key, started = call.take_over()
+            running = generation.running
+        else:
+            generation = circuit.current
+            if (
+                type(generation) is not Closed
+                or (running := generation.running) is None
+                or call.held is not None
+                or (started := clock.now()) >= generation.due
+            ):
+                if (rejection := core.turn_away(hub, generation)) is not None:
+                    try:
+                        raise rejection
+                    finally:
+                        del rejection
+                del generation  # who keeps an error keeps this frame
+                return await other(call)
+            key = generation.entered = generation.entered + 1
+            running[key] = started
+        entered = call.entered
+        try:
+            result = await step(call)
+            judge = core.judge
+            refused = judge.on_result is not None and judge.result(result) is Verdict.FAILURE
+            now = clock.now()
+        except Exception as error:
+            core.settle_by_error(generation.ticket_of(key, started), error)
+            del generation
+            raise
+        except BaseException:
+            call.park(Permit(core, generation.ticket_of(key, started)), entered)
+            del generation
+            raise
+        if refused:
+            circuit.settle(generation.ticket_of(key, started), Verdict.FAILURE, now, "result")
+        elif now < generation.due and key in running:
+            del running[key]
+            generation.successes += 1
+        else:
+            circuit.settle(generation.ticket_of(key, started), Verdict.SUCCESS, now)
+        return result
+
+    return watched
+
+
+def _with_tickets(core: Core, step: Step, hub: Hub) -> Step:
+    circuit, clock = core.circuit, core.clock
+
     async def ticketed(call: Call) -> Any:
         entered = call.entered
         answer = circuit.admit(clock.now(), current_task())
@@ -377,10 +448,11 @@ def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901, PLR0915 - 
         ticket = answer
         try:
             result = await step(call)
-            refused = judges_results and judge.result(result) is Verdict.FAILURE
+            judge = core.judge
+            refused = judge.on_result is not None and judge.result(result) is Verdict.FAILURE
         except Exception as error:
             core.settle_by_error(ticket, error)
-            del answer, ticket  # (as above)
+            del answer, ticket  # who keeps an error keeps this frame
             raise
         except BaseException:
             call.park(Permit(core, ticket), entered)
@@ -394,4 +466,4 @@ def _linked(core: Core, step: Step, hub: Hub) -> Step:  # noqa: C901, PLR0915 - 
             circuit.settle(ticket, Verdict.SUCCESS, clock.now())
         return result
 
-    return guarded
+    return ticketed

@@ -265,7 +265,7 @@ class Rig:
                 if current.live:
                     yield "a probe in flight"
             for each in {first, current}:
-                if isinstance(each, Closed) and any(queue for _, queue in each.watches):
+                if isinstance(each, Closed) and each.watch:
                     yield "a watched call"
             totals = breaker.snapshot().totals
             settled = totals.successes + totals.failures + totals.ignored

@@ -127,3 +127,27 @@ def test_the_reader_sees_a_call_between(control):
     """
     (line,) = additions(control.__code__, "successes")
     assert switches(line)
+
+
+def test_a_watched_call_leaves_its_register_in_a_straight_line():
+    """
+    Laws 15 and 18: from the look at whether anybody is late to the count of the success nobody comes between.
+    """
+    (watched,) = (each for each in codes(circuit_breaker) if each.co_name == "watched")
+    names = [(each.opname, each.argval) for each in dis.get_instructions(watched)]
+    leaving = names.index(("DELETE_SUBSCR", None))
+    look = max(place for place, each in enumerate(names[:leaving]) if each == ("LOAD_ATTR", "due"))
+    counted = names.index(("STORE_ATTR", "successes"))
+    assert look < leaving < counted
+    assert [] == switches([opname for opname, _ in names[look : counted + 1]])
+
+
+def test_a_watched_call_takes_its_number_in_a_straight_line():
+    """
+    Laws 15 and 18: no two calls have one number.
+    """
+    (watched,) = (each for each in codes(circuit_breaker) if each.co_name == "watched")
+    names = [(each.opname, each.argval) for each in dis.get_instructions(watched)]
+    read, written = names.index(("LOAD_ATTR", "entered")), names.index(("STORE_ATTR", "entered"))
+    assert read < written
+    assert [] == switches([opname for opname, _ in names[read : written + 1]])

@@ -382,6 +382,10 @@ LANES: dict[str, dict[str, Any]] = {
     "a count window": {"trip": FailureRate(1.0, CountWindow(_NEVER), _NEVER)},
     "a time window": {"trip": FailureRate(1.0, TimeWindow(0.02), _NEVER)},
     "overdue_after": {"trip": ConsecutiveFailures(_NEVER), "overdue_after": 1e6},
+    "calls that are overdue": {
+        "trip": FailureRate(1.0, CountWindow(_NEVER), _NEVER),
+        "overdue_after": 2e-5,
+    },
 }
 """The paths a call takes through a closed breaker: plain, timed, watched."""
 
@@ -435,6 +439,10 @@ def counts(kind: type[Circuit], lane: str, *, calls: int = 250) -> Outcome:
     outcome.expect(told["returns"] + told[ValueError], totals.successes, "successes")
     outcome.expect(told[OSError], totals.failures, "failures")
     outcome.expect(told[KeyError] + told["cancelled"], totals.ignored, "ignored")
+    # Whatever was counted of calls while they ran has been corrected at their ends.
+    outcome.expect(totals.failures, breaker._core.circuit.current.failures, "failures that stand")  # type: ignore[attr-defined]
+    watch = breaker._core.circuit.current.watch  # type: ignore[attr-defined]
+    outcome.expect(0, len(watch or ()), "calls in the register")
     return outcome
 
 

@@ -9,7 +9,7 @@ from tests.instruments.faults import Edit
 RIVALS = "fluxgate"
 EDITS = (
     Edit(
-        "policies.circuit_breaker:_linked",
+        "policies.circuit_breaker:_with_tickets",
         "        if isinstance(answer, Refusal):\n            raise core",
         (
             "        while isinstance(answer, Refusal) and answer.state is CircuitState.HALF_OPEN:\n"

@@ -9,7 +9,7 @@ from tests.instruments.faults import Edit
 RIVALS = "circuitbreaker, aiocircuitbreaker"
 EDITS = (
     Edit(
-        "policies.circuit_breaker:_linked",
+        "policies.circuit_breaker:_with_tickets",
         "call.park(Permit(core, ticket), entered)",
         "circuit.settle(ticket, Verdict.SUCCESS, clock.now())",
     ),

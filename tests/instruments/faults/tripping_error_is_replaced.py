@@ -9,7 +9,7 @@ from tests.instruments.faults import Edit
 RIVALS = "aiobreaker"
 EDITS = (
     Edit(
-        "policies.circuit_breaker:_linked",
+        "policies.circuit_breaker:_plain",
         "core.settle_plain(generation, error)\n",
         ("core.settle_plain(generation, error)\n            core.admit()\n"),
     ),

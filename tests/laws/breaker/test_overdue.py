@@ -4,6 +4,9 @@ Law 18: a call that runs too long counts while it still runs.
 
 from __future__ import annotations
 
+import math
+from random import Random
+
 import anyio
 import anyio.lowlevel
 import pytest
@@ -17,9 +20,13 @@ from resilience import (
     SlowRate,
     Timeout,
     TimeoutExceededError,
+    TimeWindow,
 )
+from resilience.core.circuit import Circuit
 from resilience.core.generations import Closed
-from resilience.testing import Hang, Script
+from resilience.core.tickets import Watch
+from resilience.registry import Registry
+from resilience.testing import Hang, ManualClock, Script
 from resilience.verdicts import Verdict
 from tests.laws.breaker.kit import Caught, Held, a_breaker, gained, pipeline, totals, visible
 
@@ -193,9 +200,9 @@ async def test_breakers_without_it_keep_no_register(backend, clock):
                 await anyio.lowlevel.checkpoint()
             generation = breaker._core.circuit.current
             assert isinstance(generation, Closed)
-            assert kept == sum(len(queue) for _, queue in generation.watches)
+            assert kept == len(generation.watch or ())
             callee.go.set()
-        assert 0 == sum(len(queue) for _, queue in generation.watches)
+        assert 0 == len(generation.watch or ())
 
 
 @pytest.mark.parametrize("in_flight", [10, 3000])
@@ -220,3 +227,209 @@ def test_the_cost_of_a_call_does_not_grow_with_the_calls_in_flight(clock, in_fli
     assert len(looked_at) <= 10 * 5
     for permit in permits:
         permit.ignore()
+
+
+async def test_a_watched_call_that_succeeds_in_time_takes_no_ticket(backend, clock, monkeypatch):
+    """
+    Law 18: it enters itself and takes itself out, and every rule is left to those who fail, or run for long.
+    """
+    taken = []
+    monkeypatch.setattr(Circuit, "settle", lambda *given: taken.append(given))
+    breaker = a_breaker(clock, trip=FailureRate() | SlowRate(0.5, 4.0), overdue_after=5.0)
+    guarded = breaker.wrap(Script(1))
+    for _ in range(20):
+        await guarded()
+        clock.advance(0.1)
+    assert ([], 20) == (taken, breaker.snapshot().totals.successes)
+    assert 0 == len(breaker._core.circuit.current.watch)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.5, 3.0, 4.999, 5.0, 9.0])
+async def test_what_a_call_ran_for_is_exact_however_many_looks_it_saw(backend, clock, seconds):
+    """
+    Laws 9 and 18: slow from its threshold on and not before, whether somebody looked meanwhile or not.
+    """
+    for looks in range(4):
+        breaker = a_breaker(clock, trip=SlowRate(0.9, 5.0, CountWindow(100), 100))
+        guarded, callee = pipeline(breaker), Held()
+        async with anyio.create_task_group() as group:
+            group.start_soon(Caught(), guarded, callee)
+            await callee.entered.wait()
+            for _ in range(looks):
+                clock.advance(seconds / 4)
+                await guarded(Script(1))
+            clock.advance(seconds - looks * seconds / 4)
+            callee.go.set()
+        seen = breaker.snapshot()
+        slow = int(seconds >= 5.0)
+        assert (slow, slow, 1 + looks) == (seen.slow, seen.totals.slow, seen.totals.successes)
+        assert 0 == len(breaker._core.circuit.current.watch)
+
+
+async def test_who_waits_in_a_generation_that_has_passed_is_counted_for_its_life(backend, clock):
+    """
+    Laws 9 and 18: late or in time, watched or taken over by a ticket, it votes no more.
+    """
+    breaker = a_breaker(clock, trip=SlowRate(0.9, 5.0, CountWindow(100), 100))
+    guarded, callee = pipeline(breaker), Held()
+    async with anyio.create_task_group() as group:
+        group.start_soon(Caught(), guarded, callee)
+        await callee.entered.wait()
+        clock.advance(5.0)
+        await guarded(Script(1))
+        breaker.reset()
+        callee.go.set()
+    seen = breaker.snapshot()
+    assert (0, 0, 2, 1) == (seen.calls, seen.slow, seen.totals.successes, seen.totals.slow)
+
+
+def test_each_of_many_is_counted_at_its_own_instant(clock):
+    """
+    Law 18: they began one after another, and whoever asks next finds exactly those that have run too long.
+    """
+    breaker = a_breaker(clock, trip=FailureRate(1.0, CountWindow(10**4), 10**4), overdue_after=5.0)
+    permits, began = [], []
+    for step in range(100):
+        if step < 40:
+            permits.append(breaker.admit())
+            began.append(clock.now())
+        clock.advance((0.125, 0.25, 0.5, 1.0)[step % 4])
+        breaker.admit().ignore()
+        overdue = sum(clock.now() - each >= 5.0 for each in began)
+        assert overdue == breaker.snapshot().failures
+    for permit in permits:
+        permit.success()
+    assert (40, 0) == visible(breaker)[4:6]
+
+
+@pytest.mark.parametrize("ending", ["success", "failure", "ignored", "cancelled"])
+async def test_nothing_is_left_of_a_call_that_ran_for_long(backend, clock, ending):
+    """
+    Laws 18 and 33: not in the register, and not beside it.
+    """
+    breaker = a_breaker(clock, trip=ConsecutiveFailures(9), ignore=KeyError, overdue_after=5.0)
+    guarded, callee = pipeline(breaker), Held()
+    callee.ending = {"failure": OSError("late"), "ignored": KeyError("late")}.get(ending)
+    watch = breaker._core.circuit.current.watch
+    empty = [repr(getattr(watch, name)) for name in watch.__slots__ if name != "_gather_at"]
+    async with anyio.create_task_group() as group:
+        group.start_soon(Caught(), guarded, callee)
+        await callee.entered.wait()
+        for _ in range(3):
+            clock.advance(2.5)
+            await guarded(Script(1))
+        if ending == "cancelled":
+            group.cancel_scope.cancel()
+        callee.go.set()
+    assert empty == [repr(getattr(watch, name)) for name in watch.__slots__ if name != "_gather_at"]
+
+
+async def test_a_watched_success_falls_into_its_own_bucket(backend, clock):
+    """
+    Laws 18 and 19: the window moves on for calls that enter themselves as it does for all.
+    """
+    trip = FailureRate(0.9, TimeWindow(10, 10), 100)
+    breaker = a_breaker(clock, trip=trip, overdue_after=50.0)
+    guarded, calls = breaker.wrap(Script(1)), []
+    for _ in range(15):
+        await guarded()
+        clock.advance(1.0)
+        calls.append(breaker.snapshot().calls)
+    assert [min(1 + each, 9) for each in range(15)] == calls
+
+
+def test_somebody_who_leaves_while_others_are_looked_for_is_not_missed(clock):
+    """
+    Laws 15 and 18: the register changes under the one who looks, who goes on at the next look.
+    """
+    breaker = a_breaker(clock, trip=ConsecutiveFailures(9), overdue_after=5.0)
+    circuit, permits = breaker._core.circuit, [breaker.admit() for _ in range(4)]
+
+    class Leaving(float):
+        """A clock's reading; when it is compared for the n-th time, somebody leaves."""
+
+        def __new__(cls, seconds, looks):
+            made = super().__new__(cls, seconds)
+            made.looks = looks
+            return made
+
+        def __sub__(self, other):
+            self.looks -= 1
+            if not self.looks:
+                permits.pop().ignore()
+            return float(self) - float(other)
+
+    clock.advance(5.0)
+    seen, tickets = [], []
+    for looks in (1, 2, 99):
+        tickets.append(circuit.admit(Leaving(clock.now(), looks)))
+        seen.append((len(permits), breaker.snapshot().failures))
+    assert [(3, 1), (2, 2), (2, 2)] == seen
+    for permit in permits:
+        permit.ignore()
+    for ticket in tickets:
+        circuit.settle(ticket, Verdict.SUCCESS, clock.now())
+    assert (3, 0, 0) == (*visible(breaker)[4:6], len(circuit.current.watch))
+
+
+def test_one_looks_at_a_time(clock):
+    """
+    Law 15: who finds another thread looking goes on; that one counts.
+    """
+    breaker = a_breaker(clock, trip=ConsecutiveFailures(9), overdue_after=5.0)
+    hanging, watch = breaker.admit(), breaker._core.circuit.current.watch
+    clock.advance(5.0)
+    watch.turn.pop()
+    breaker.admit().ignore()
+    assert 0 == breaker.snapshot().failures
+    watch.turn.append(None)
+    breaker.admit().ignore()
+    assert (1, [None]) == (breaker.snapshot().failures, watch.turn)
+    hanging.ignore()
+
+
+@pytest.mark.parametrize("origin", [-1e3, -0.3, 0.0, 0.1, 1e3, 1e9])
+@pytest.mark.parametrize("threshold", [0.1, 0.25, 1 / 3, 5.0, 3600.0])
+def test_no_rounding_hides_a_call_that_has_reached_its_threshold(origin, threshold):
+    """
+    Law 18: whatever the sums are rounded to, nobody is late before the instant that says so.
+    """
+    dice = Random(f"{origin} {threshold}")
+    for _ in range(200):
+        started = origin + dice.random()
+        watch = Watch((threshold,), started)
+        now = started + threshold
+        for _ in range(6):
+            assert now >= watch.clear_until() or now - started < threshold
+            now = math.nextafter(now, -math.inf)
+
+
+@pytest.mark.filterwarnings("ignore::resilience.PipelineWarning")
+async def test_a_function_wrapped_before_watches_from_its_next_call_on(backend):
+    """
+    Laws 18 and 38: there and back again, and nothing stays behind.
+    """
+    registry = Registry()
+    clock = ManualClock()
+    for number, first in enumerate((None, 5.0)):
+        breaker = registry.breaker(
+            f"{backend} {number}",
+            on=OSError,
+            trip=ConsecutiveFailures(9),
+            overdue_after=first,
+            clock=clock,
+        )
+        guarded, callee = breaker.wrap(Script(*[1] * 50)), Held()
+        for overdue_after in (5.0, None, 5.0, None):
+            registry.change(breaker.name, overdue_after=overdue_after)
+            before = totals(breaker)
+            async with anyio.create_task_group() as group:
+                group.start_soon(Caught(), pipeline(breaker), callee)
+                await callee.entered.wait()
+                await guarded()
+                clock.advance(5.0)
+                await guarded()
+                assert (overdue_after is not None) == breaker.snapshot().failures
+                callee.go.set()
+            assert {"successes": 3} == gained(breaker, before)
+            callee = Held()

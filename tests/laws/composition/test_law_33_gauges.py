@@ -93,7 +93,7 @@ def gauges(gate):
     """Probes in flight, and calls watched for being slow."""
     current = gate._core.circuit.current
     live = len(getattr(current, "live", ()))
-    watched = sum(len(queue) for _, queue in getattr(current, "watches", ()))
+    watched = len(getattr(current, "watch", None) or ())
     return live, watched
 
 
