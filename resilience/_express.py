@@ -301,16 +301,23 @@ def _text(names: Sequence[str], turning: int, signature: Signature) -> str:
     for number, role in enumerate(roles):
         taken.append(role.taken.replace("OUTER", outer))
         outer = f"$now + $seconds{number}" if number in deadlines else outer
-    held = [f"$held{number} = " for number, role in enumerate(roles) if "$held" in role.take]
+    forget = "".join(
+        f"${name}{number} = "
+        for number, role in enumerate(roles)
+        for name in ("held", "generation")
+        if f"${name}" in role.look + role.take
+    )
     text = _FRAME.format(
         signature=signature,
         before=_indented(before, 8),
         after=_indented((role.done for role in reversed(roles)), 12),
         taken=", ".join([outer, *reversed(taken)]),
-        forget="".join([*held, "None"]),
+        forget=f"{forget}None",
     )
     text = text.replace("ELSEWHERE", elsewhere)
-    return text.replace("LEAVE", f"return await $linked({signature.leaving})")
+    # Who keeps an error keeps this frame, and must not look like a call in flight.
+    leave = f"{forget}None; " if forget else ""
+    return text.replace("LEAVE", f"{leave}return await $linked({signature.leaving})")
 
 
 def _indented(texts: Iterable[str], depth: int) -> str:
