@@ -58,6 +58,7 @@ __all__ = [
     "Subscription",
     "TimedOut",
     "WouldHaveActed",
+    "by_hand",
     "error_text_of",
     "hears",
     "hook_failed",
@@ -623,6 +624,15 @@ class Hub:
     def emit(self, event: Event) -> None:
         """Log it and tell those who listen."""
         publish(event, self.listeners(type(event)))
+
+
+def by_hand() -> Hub:
+    """
+    That of a policy driven by hand: no pipeline, only those who listen everywhere.
+
+    For this one time: one that is kept would keep those who have stopped.
+    """
+    return Hub(None)
 
 
 @final

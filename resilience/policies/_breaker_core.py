@@ -34,6 +34,7 @@ from resilience.events import (
     CircuitTripped,
     Event,
     Hub,
+    by_hand,
     error_text_of,
     hook_failed,
     publish,
@@ -114,9 +115,7 @@ class Core:
         answer = self.circuit.admit(self.now(), current_task())
         if isinstance(answer, Ticket):
             return answer
-        # No pipeline to tell by hand, only those who listen to the whole process; a hub kept would keep them.
-        hub = Hub(None) if EVERYWHERE.listeners(CallRejected) else None
-        raise self.rejection(answer.state, answer.retry_after, hub)
+        raise self.rejection(answer.state, answer.retry_after, by_hand())
 
     def turn_away(self, hub: Hub, generation: Generation) -> CircuitOpenError | None:
         """`Circuit.admit` where the state alone decides: the rejection, told to *hub*; None: it has to be asked."""

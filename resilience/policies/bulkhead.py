@@ -21,7 +21,7 @@ from resilience.clock import PROCESS_CLOCK, Clock, Rng, loop_time
 from resilience.core.lines import PLACES, Places
 from resilience.doors import Stateful
 from resilience.errors import BulkheadFullError, made_of
-from resilience.events import CallQueued, CallRejected, Hub
+from resilience.events import CallQueued, CallRejected, Hub, by_hand
 from resilience.policies._nested import guards_around
 from resilience.policies._places import Place, Weight, weigher, weight_option
 from resilience.policies._waiting import stand_in_line, waiter_here
@@ -39,7 +39,6 @@ from resilience.values import Value
 
 __all__ = ["Acquiring", "Bulkhead", "BulkheadSnapshot", "Place"]
 
-_BY_HAND = Hub(None)
 """Where there is no pipeline: whoever listens to the whole process hears of it."""
 
 
@@ -199,7 +198,7 @@ class Bulkhead(Stateful):
         check("Bulkhead.admit.weight", weight, count())
         core = self._core
         if not core.places.take(weight):
-            raise core.rejection(_BY_HAND)
+            raise core.rejection(by_hand())
         return Place(core.places, weight)
 
     def acquire(self, weight: int = 1) -> Acquiring:
@@ -228,8 +227,8 @@ class Acquiring:
         core, weight = self._core, self._weight
         if not core.places.take(weight):
             if core.in_vain(None):
-                raise core.rejection(_BY_HAND)
-            await core.enter(None, weight, _BY_HAND)
+                raise core.rejection(by_hand())
+            await core.enter(None, weight, by_hand())
         return Place(core.places, weight)
 
     def __await__(self) -> Generator[Any, Any, Place]:

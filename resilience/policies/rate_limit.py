@@ -21,7 +21,7 @@ from resilience.clock import PROCESS_CLOCK, Clock, Rng, loop_time
 from resilience.core.buckets import BUCKET, Bucket
 from resilience.doors import Stateful
 from resilience.errors import RateLimitedError, made_of
-from resilience.events import CallQueued, CallRejected, Hub
+from resilience.events import CallQueued, CallRejected, Hub, by_hand
 from resilience.policies._places import Weight, weigher, weight_option
 from resilience.policies._waiting import Waiter, stand_in_line, waiter_here
 from resilience.validation import (
@@ -41,7 +41,6 @@ from resilience.values import Value
 
 __all__ = ["RateLimit", "RateLimitSnapshot"]
 
-_BY_HAND = Hub(None)
 """Where there is no pipeline: whoever listens to the whole process hears of it."""
 
 _FASTEST = 1e9
@@ -242,7 +241,7 @@ class RateLimit(Stateful):
         check("RateLimit.admit.weight", weight, count())
         core = self._core
         if not core.bucket.take(weight, core.now()):
-            raise core.rejection(_BY_HAND, weight)
+            raise core.rejection(by_hand(), weight)
 
     async def acquire(self, weight: int = 1) -> None:
         """
@@ -255,8 +254,8 @@ class RateLimit(Stateful):
         core = self._core
         if not core.bucket.take(weight, core.now()):
             if core.in_vain(None):
-                raise core.rejection(_BY_HAND, weight)
-            await core.enter(None, weight, _BY_HAND)
+                raise core.rejection(by_hand(), weight)
+            await core.enter(None, weight, by_hand())
 
 
 def _speed(rate: float, per: float) -> float:

@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from resilience import (
+    Bulkhead,
     CircuitBreaker,
     CircuitIsolatedError,
     CircuitOpenError,
@@ -21,6 +22,8 @@ from resilience import (
     ConsecutiveFailures,
     FullJitter,
     Pipeline,
+    RateLimit,
+    RejectedError,
     Retry,
     Timeout,
     TimeoutExceededError,
@@ -349,20 +352,37 @@ def test_the_subscriptions_keep_no_pipeline_alive():
     assert len(EVERYWHERE._unaware) <= before
 
 
-def test_who_no_longer_listens_is_kept_by_nobody():
+def isolated():
+    made = breaker()
+    return made, made.isolate()
+
+
+def full():
+    made = Bulkhead(1)
+    return made, made.admit()
+
+
+def used_up():
+    made = RateLimit(1, per=3600)
+    return made, made.admit()
+
+
+@pytest.mark.parametrize("policy", [isolated, full, used_up], ids=lambda each: each.__name__)
+def test_who_no_longer_listens_is_kept_by_nobody(policy):
     """
-    A breaker that turned a caller away by hand while somebody listened does not hold on to the listener.
+    What turned a caller away by hand while somebody listened does not hold on to the listener.
     """
-    opened = breaker()
-    opened.isolate()
+    closed, held = policy()
     listener = Recorder(CallRejected)
     kept = weakref.ref(listener)
-    with listen(listener), pytest.raises(CircuitIsolatedError):
-        opened.admit()
+    with listen(listener), pytest.raises(RejectedError):
+        closed.admit()
     assert [CallRejected] == [type(each) for each in listener.events]
     del listener
     gc.collect()
     assert None is kept()
+    if held is not None:
+        held.release()
 
 
 def test_live_breakers_are_those_that_can_still_be_called():
