@@ -746,10 +746,11 @@ def test_a_preset_for_code():
     assert isinstance(loaded({"pipelines": {"c": given}}).breaker("c"), CircuitBreaker)
 
 
-async def test_running_calls_finish_on_the_old_file(backend, unit, site):
+async def test_running_calls_finish_on_the_old_file(backend, unit, tmp_path):
     """
     RL0-01: begun under the old timeout, it may take as long.
     """
+    site = Reloaded(tmp_path / "resilience.toml")  # told again, it begins with an empty registry
     site.write(f"[[pipelines.p.policies]]\ntype = 'timeout'\nseconds = {3 * unit}\n")
     config = site.load()
     call = config.pipeline("p").wrap(anyio.sleep)
