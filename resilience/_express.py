@@ -20,6 +20,7 @@ import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, final
 
+from resilience._failures import RETRIES, failure
 from resilience._fronts import (
     ANY,
     CALLEE,
@@ -31,7 +32,7 @@ from resilience._fronts import (
     like,
     signature_of,
 )  # fmt: skip
-from resilience.call import Call, Step, new_call, resumed, through
+from resilience.call import Call, Step, handed, new_call, resumed, through
 from resilience.here import running_loop, task_of
 from resilience.modes import MODES
 
@@ -106,14 +107,14 @@ except KeyError:  # cut off, which the callee has swallowed: its result beats th
         taken="($wheel@, $task, OUTER)",
     ),
     "passed deadline": _Role(taken="None"),
-    "retry": _Role(take=_BEGUN, taken="$started@"),
+    "retry": _Role(take=_BEGUN, taken="($started@, None)"),
     "retry with a budget": _Role(
         take=_BEGUN,
         done="""\
 if ($slot := $ledger@.current).successes >= $slot.edge:
     $slot = $ledger@.turn($ticks@.now())
 $slot.successes += 1""",
-        taken="$started@",
+        taken="($started@, None)",
     ),
     "breaker": _Role(
         look=_CLOSED.replace("KIND", "1"), done="$generation@.successes += 1", taken="$generation@"
@@ -187,8 +188,7 @@ _FRAME = """
         try:
             $result = await $fn({signature.arguments})
         except BaseException as $error:
-            $call = $resumed($call_of($fn, {signature.packed}), $error, [{taken}])
-            {forget}
+{failed}
         else:
 {after}
             return $result
@@ -255,7 +255,7 @@ def _lane(
     turning = next((each for each, part in enumerate(parts) if not part.lets_pass), len(parts))
     objects |= {
         "modes": MODES, "linked": linked, "step": laned.step, "call_of": laned.call_of, "resumed": resumed,
-        "through": through, "inf": math.inf, "running_loop": running_loop, "task_of": task_of,
+        "handed": handed, "through": through, "inf": math.inf, "running_loop": running_loop, "task_of": task_of,
     }  # fmt: skip
     for number, part in enumerate(parts):
         objects |= {f"{name}{number}": value for name, value in part.objects.items()}
@@ -297,8 +297,12 @@ def _text(names: Sequence[str], turning: int, signature: Signature) -> str:
     # The deadlines come last: from there on nothing leaves, and there is nothing to take back.
     before += [f"$now = $wheel{number}.now()" for number in deadlines[:1]]
     before += [roles[number].take for number in deadlines]
-    outer, taken = "$inf", []
+    outer, goes_on, taken = "$inf", "", list[str]()
+    call = f"$call_of($fn, {signature.packed})"
     for number, role in enumerate(roles):
+        if names[number] in RETRIES:
+            lane = [outer, f"($started{number}, $error)", *reversed(taken)]
+            goes_on = f"$call = $handed({call}, [{', '.join(lane)}])"
         taken.append(role.taken.replace("OUTER", outer))
         outer = f"$now + $seconds{number}" if number in deadlines else outer
     forget = "".join(
@@ -307,12 +311,14 @@ def _text(names: Sequence[str], turning: int, signature: Signature) -> str:
         for name in ("held", "generation")
         if f"${name}" in role.look + role.take
     )
+    linked = (
+        f"$call = $resumed({call}, $error, [{', '.join([outer, *reversed(taken)])}])\n{forget}None"
+    )
     text = _FRAME.format(
         signature=signature,
         before=_indented(before, 8),
+        failed=_indented([failure(names, goes_on, linked)], 12),
         after=_indented((role.done for role in reversed(roles)), 12),
-        taken=", ".join([outer, *reversed(taken)]),
-        forget=f"{forget}None",
     )
     text = text.replace("ELSEWHERE", elsewhere)
     # Who keeps an error keeps this frame, and must not look like a call in flight.

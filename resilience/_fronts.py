@@ -35,7 +35,7 @@ LANE = "\u01c0"
 
 AsyncFunction: TypeAlias = Callable[..., Any]
 
-_UNPREFIXED = frozenset({"BaseException", "KeyError"})
+_UNPREFIXED = frozenset({"BaseException", "Exception", "KeyError", "isinstance"})
 """The builtins that the texts name."""
 
 _DOOR = """

@@ -23,6 +23,7 @@ __all__ = [
     "Parked",
     "Step",
     "dress",
+    "handed",
     "informed_at",
     "invoke",
     "new_call",
@@ -237,6 +238,13 @@ def resumed(call: Call, error: BaseException, taken: list[Any]) -> Call:
     """A call whose callee has failed in the express lane, as the steps go on with it; *taken*: see `Call.resume`."""
     call.callee = call.fn
     call.fn = _Replay(call, call.fn, error)
+    call.resume(taken)
+    return call
+
+
+def handed(call: Call, taken: list[Any]) -> Call:
+    """A call whose first attempt has failed in the express lane, as a retry goes on with it; *taken* ends there."""
+    call.entered = 1
     call.resume(taken)
     return call
 

@@ -183,18 +183,19 @@ class Retrying:
 
     async def run(self, call: Call) -> Any:
         """The step: the first attempt here, all others in `_persist`."""
+        failure: Exception | None = None
+        result: Any = None
         if call.lane is not None:
-            started = call.take_over()
+            started, failure = call.take_over()
         elif self.timed:
             started = self._clock.now()
         else:
             started = _UNTIMED
-        failure: Exception | None = None
-        result: Any = None
-        try:
-            result = await self._step(call)
-        except Exception as error:  # noqa: BLE001 - `on` decides
-            failure = error
+        if failure is None:
+            try:
+                result = await self._step(call)
+            except Exception as error:  # noqa: BLE001 - `on` decides
+                failure = error
         if failure is None and not self._looks:
             return result
         if failure is None and not self._asks_results:

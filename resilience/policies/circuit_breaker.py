@@ -197,6 +197,7 @@ class CircuitBreaker(Stateful):
             "clock": core.clock,
             "turn_away": functools.partial(core.turn_away, hub),
             "gate": functools.partial(core.turned_away, hub),
+            "settle": core.settle_plain,
             "success": Verdict.SUCCESS,
         }
         hub.parts.append(Part("watching breaker" if core.watching else role, objects))
