@@ -12,8 +12,8 @@ Why no lock. What threads share is written by these operations and no others:
 - ``turn.pop()`` on a list of one: exactly one thread makes the transition out of a generation, and then publishes the
   next one by one assignment of `Circuit.current`;
 - ``seats.pop()``: exactly as many probes as there are seats;
-- appending to and popping from a deque, setting and deleting a dict key; a watched call that succeeds looks at
-  ``due``, deletes its key and counts itself in one straight line.
+- appending to and popping from a deque or a list, setting and deleting a dict key; a watched call that succeeds looks
+  at ``due``, deletes its key and counts itself in one straight line.
 
 Without a GIL that does not hold; `LockedCircuit` takes its place there (chosen at import, see `CIRCUIT`).
 
@@ -27,7 +27,6 @@ import sys
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Hashable
 
 from resilience.core.generations import (
@@ -67,8 +66,8 @@ class Circuit:
     """
 
     __slots__ = (
-        "__weakref__", "_alive", "_announce", "_announcing", "_crossed", "_handles", "_mode",
-        "_news", "current", "last_failure", "last_text", "rules", "totals",
+        "__weakref__", "_announce", "_announcing", "_crossed", "_handles", "_mode", "_news",
+        "_passed", "current", "last_failure", "last_text", "rules", "totals",
     )  # fmt: skip
 
     locked = False
@@ -86,11 +85,12 @@ class Circuit:
         self.last_text: str | None = None
         self._announce = announce
         self._crossed = crossed
-        self._news: deque[Transition] = deque()
+        self._news: list[Transition] = []
         self._announcing = [None]
-        self._handles: set[object] = set()
+        self._handles: dict[object, None] = {}
         self._mode = CircuitState.CLOSED
-        self._alive: weakref.WeakValueDictionary[int, Closed] = weakref.WeakValueDictionary()
+        # Generations that have passed and may have calls that still run; replaced by who makes a transition.
+        self._passed: tuple[weakref.ref[Closed], ...] = ()
         self.current: Generation = self._closed(now)(1)
 
     # ------------------------------------------------------------------ calls
@@ -269,14 +269,9 @@ class Circuit:
     # ------------------------------------------------------------ transitions
 
     def _closed(self, now: float, *, enforcing: bool = True) -> Callable[[int], Closed]:
-        def make(number: int) -> Closed:
-            made = Closed(
-                number, now, self.rules, self.totals, enforcing=enforcing, locked=self.locked
-            )
-            self._alive[number] = made
-            return made
-
-        return make
+        return lambda number: Closed(
+            number, now, self.rules, self.totals, enforcing=enforcing, locked=self.locked
+        )
 
     def _half_open(self, opening: int, now: float) -> Callable[[int], HalfOpen]:
         return lambda number: HalfOpen(number, now, opening, self.rules)
@@ -309,6 +304,8 @@ class Circuit:
             self._news.append(self._transition(old, new, reason, now))
         if isinstance(new, Closed):
             self.last_failure = self.last_text = None
+        if isinstance(old, Closed):
+            self._passed = (*(ref for ref in self._passed if ref()), weakref.ref(old))
         self.current = new
         self._deliver()
         return True
@@ -331,7 +328,7 @@ class Circuit:
                 return
             try:
                 while self._news and self._news[0].generation <= self.current.number:
-                    self._announce(self._news.popleft())
+                    self._announce(self._news.pop(0))
             finally:
                 self._announcing.append(None)
 
@@ -340,14 +337,14 @@ class Circuit:
     def isolate(self, now: float) -> object:
         """Refuse every call until all handles are released; returns a handle."""
         handle = object()
-        self._handles.add(handle)
+        self._handles[handle] = None
         self._follow_holds(now)
         return handle
 
     def release(self, handle: object, now: float) -> None:
         """Give a handle back; the last one ends the isolation. A handle given back before does nothing."""
         if handle in self._handles:
-            self._handles.discard(handle)
+            self._handles.pop(handle, None)
             if not self._handles:
                 self._follow_holds(now)
 
@@ -422,9 +419,7 @@ class Circuit:
         self._renew("removed", now)
         current = self.current
         # A call holds the generation it started in and nobody else does, so one that is gone has no calls.
-        earlier = [
-            ref for ref in self._alive.valuerefs() if (each := ref()) and each is not current
-        ]
+        earlier = [ref for ref in self._passed if ref() is not current]
         return lambda: (
             any(ref() is not None for ref in earlier)
             or any(not ticket.settled for ticket in probes)
@@ -447,8 +442,10 @@ class Circuit:
 
     def lifetime_successes(self) -> int:
         """All successes, those of living generations included."""
-        # `valuerefs` is one step; to iterate over a weak collection is many, and other threads come between.
-        alive = [each for ref in self._alive.valuerefs() if (each := ref()) is not None]
+        current = self.current  # first: what passes after this is among those that have
+        alive = {each for ref in self._passed if (each := ref()) is not None}
+        if isinstance(current, Closed):
+            alive.add(current)
         # Held while the totals are read: a generation that dies after that is not counted twice, nor not at all.
         return sum(each.successes for each in alive) + self.totals.successes
 

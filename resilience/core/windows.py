@@ -142,48 +142,55 @@ class _Positions:
 
 @final
 class _CountSpan:
-    __slots__ = ("_hits", "_misses", "_size", "edge")
+    """``_positions``: of hits, and of what is neither a hit nor a success (it may be taken back too)."""
+
+    __slots__ = ("_positions", "_size", "edge")
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._hits = _Positions()
-        self._misses = _Positions()  # what is neither a hit nor a success: it may be taken back too
+        self._positions: dict[bool, _Positions] = {}  # made when there is one: most never fail
         self.edge = math.inf
+
+    def _of(self, hit: bool) -> _Positions:  # noqa: FBT001 - the key
+        found = self._positions.get(hit)
+        return self._positions.setdefault(hit, _Positions()) if found is None else found
 
     def roll(self, tally: Tally, now: float) -> None:
         """Nothing rolls."""
 
     def record(self, tally: Tally, now: float, *, hit: bool, success: bool) -> tuple[int, int]:  # noqa: ARG002
         position = tally.successes + tally.others
-        if hit:
-            self._hits.add(position)
-        elif not success:
-            self._misses.add(position)
+        if hit or not success:
+            self._of(hit).add(position)
         return position, 0
 
     def retract(self, place: tuple[int, int], *, hit: bool) -> None:
         # The position stays taken: later records lie behind it and must not move.
-        (self._hits if hit else self._misses).drop(place[0])
+        self._of(hit).drop(place[0])
 
     def read(self, tally: Tally, now: float) -> Counts:  # noqa: ARG002
         position = tally.successes + tally.others
         limit = position - self._size
-        hits, taken_back = self._hits.behind(limit)
-        _, also_taken_back = self._misses.behind(limit)
-        return Counts(min(position, self._size) - taken_back - also_taken_back, hits)
+        hits, taken_back = 0, 0
+        for hit, positions in tuple(self._positions.items()):
+            there, dropped = positions.behind(limit)
+            taken_back += dropped
+            if hit:
+                hits = there
+        return Counts(min(position, self._size) - taken_back, hits)
 
 
 @final
 class _TimeSpan:
     """
-    ``_starts[0]`` is what the success counter read when the oldest bucket of the window began.
+    Three rings in one list, made when something is to be written to it.
 
-    The rings hold hits, and calls that are no success, by bucket number modulo the number of buckets.
+    By bucket number modulo the number of buckets: what the success counter read when the bucket began, the hits in it,
+    the calls in it that are no success.
     """
 
     __slots__ = (
-        "_begin", "_bucket", "_buckets", "_hits", "_hits_sum",
-        "_others", "_others_sum", "_starts", "_turn", "_width", "edge",
+        "_begin", "_bucket", "_buckets", "_hits_sum", "_others_sum", "_ring", "_turn", "_width", "edge",
     )  # fmt: skip
 
     def __init__(self, seconds: float, buckets: int, now: float) -> None:
@@ -191,13 +198,17 @@ class _TimeSpan:
         self._buckets = buckets
         self._begin = now
         self._bucket = 0
-        self._starts: deque[int] = deque([0] * buckets, buckets)
-        self._hits = [0] * buckets
-        self._others = [0] * buckets
+        self._ring: list[int] = []
         self._hits_sum = 0
         self._others_sum = 0
         self._turn = [None]
         self.edge = now + self._width
+
+    def _made(self) -> list[int]:
+        ring = self._ring
+        if not ring:  # two threads may find it so: then it is longer than it need be
+            ring.extend([0] * (3 * self._buckets))
+        return ring
 
     def roll(self, tally: Tally, now: float) -> None:
         if now < self.edge:
@@ -213,14 +224,14 @@ class _TimeSpan:
                 bucket += 1
             while bucket > self._bucket and now < self._begin + bucket * self._width:
                 bucket -= 1
-            reached = tally.successes
+            reached, ring, buckets = tally.successes, self._made(), self._buckets
             # An idle day passes more buckets than there are: one sweep of the ring empties it.
             for number in range(max(self._bucket + 1, bucket - self._buckets + 1), bucket + 1):
-                slot = number % self._buckets
-                self._starts.append(reached)
-                self._hits_sum -= self._hits[slot]
-                self._others_sum -= self._others[slot]
-                self._hits[slot] = self._others[slot] = 0
+                slot = number % buckets
+                ring[slot] = reached
+                self._hits_sum -= ring[buckets + slot]
+                self._others_sum -= ring[2 * buckets + slot]
+                ring[buckets + slot] = ring[2 * buckets + slot] = 0
             self._bucket = bucket
             self.edge = self._begin + (bucket + 1) * self._width
         finally:
@@ -229,13 +240,13 @@ class _TimeSpan:
     def record(self, tally: Tally, now: float, *, hit: bool, success: bool) -> tuple[int, int]:
         if now >= self.edge:
             self.roll(tally, now)
-        bucket = self._bucket
-        slot = bucket % self._buckets
+        bucket, buckets, ring = self._bucket, self._buckets, self._ring or self._made()
+        slot = buckets + bucket % buckets
         if hit:
-            self._hits[slot] += 1
+            ring[slot] += 1
             self._hits_sum += 1
         if not success:
-            self._others[slot] += 1
+            ring[buckets + slot] += 1
             self._others_sum += 1
         return 0, bucket
 
@@ -243,14 +254,17 @@ class _TimeSpan:
         bucket = place[1]
         if bucket <= self._bucket - self._buckets:
             return
-        slot = bucket % self._buckets
-        self._others[slot] -= 1
+        buckets, ring = self._buckets, self._ring
+        slot = buckets + bucket % buckets
+        ring[buckets + slot] -= 1
         self._others_sum -= 1
         if hit:
-            self._hits[slot] -= 1
+            ring[slot] -= 1
             self._hits_sum -= 1
 
     def read(self, tally: Tally, now: float) -> Counts:
         if now >= self.edge:
             self.roll(tally, now)
-        return Counts(tally.successes - self._starts[0] + self._others_sum, self._hits_sum)
+        ring = self._ring
+        oldest = ring[(self._bucket + 1) % self._buckets] if ring else 0
+        return Counts(tally.successes - oldest + self._others_sum, self._hits_sum)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
+import weakref
 from collections.abc import Callable
-from typing import Any, TypeAlias, final
-from weakref import WeakValueDictionary
+from functools import lru_cache
+from typing import Any, final
 
 from resilience.clock import PROCESS_CLOCK, RNG, Rng
 from resilience.core.backoff import FullJitter
@@ -26,6 +27,7 @@ from resilience.core.generations import (
     Ticket,
     Transition,
 )  # fmt: skip
+from resilience.core.windows import Counts
 from resilience.errors import CircuitIsolatedError, CircuitOpenError, ResilienceWarning, made_of
 from resilience.events import (
     EVERYWHERE,
@@ -43,14 +45,75 @@ from resilience.here import running_loop, task_of
 from resilience.loaded import loaded
 from resilience.strategies import AttemptState
 from resilience.validation import in_seconds
-from resilience.verdicts import Judge, Verdict
+from resilience.verdicts import Judge, Verdict, is_types
 
 __all__ = ["DEFAULT_BREAK", "Core", "current_task"]
 
 DEFAULT_BREAK = 30.0
+_SHARED = (
+    256  # sets of options remembered at most; those that are no longer among them are made anew
+)
 
-Hubs: TypeAlias = "WeakValueDictionary[int, Hub]"
-"""The hubs of the pipelines around a breaker, by their id."""
+
+@final
+class _Audience:
+    """Who hears what a circuit has to tell: the pipelines around the breaker. Not the core, which holds the circuit."""
+
+    __slots__ = ("_hubs", "_label")
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._hubs: list[weakref.ref[Hub]] = []
+
+    def add(self, hub: Hub) -> None:
+        """Tell the listeners of *hub* as well, as long as it is there."""
+        for ref in tuple(self._hubs):
+            if ref() is None:
+                with contextlib.suppress(ValueError):  # another thread was faster
+                    self._hubs.remove(ref)
+        self._hubs.append(weakref.ref(hub))
+
+    def hubs(self) -> list[Hub]:
+        """Those that are there; a copy first, as another thread may build a pipeline meanwhile."""
+        return [hub for ref in tuple(self._hubs) if (hub := ref()) is not None]
+
+    def _publish(self, event: Event) -> None:
+        """To every listener of every pipeline around and of the process, once each."""
+        heard: dict[int, Any] = {id(each): each for each in EVERYWHERE.listeners(type(event))}
+        for hub in self.hubs():
+            for listener in hub.listeners(type(event)):
+                heard[id(listener)] = listener
+        publish(event, heard.values())
+
+    def tripped(self, counts: Counts, slow: int, last_failure: str | None, at: float) -> None:
+        self._publish(
+            CircuitTripped(
+                policy=self._label,
+                at=at,
+                calls=counts.calls,
+                failures=counts.hits,
+                slow=slow,
+                last_failure=last_failure,
+            )
+        )
+
+    def changed(self, transition: Transition) -> None:
+        self._publish(
+            CircuitStateChanged(
+                policy=self._label,
+                at=transition.at,
+                old=transition.old.name,
+                new=transition.new.name,
+                generation=transition.generation,
+                reason=transition.reason,
+                retry_after=transition.break_duration,
+                calls=transition.failures.calls,
+                failures=transition.failures.hits,
+                slow=transition.slow,
+                last_failure=transition.last_failure,
+                error_text=transition.last_text,
+            )
+        )
 
 
 @final
@@ -58,7 +121,15 @@ class Core:
     """What a breaker's steps and permits hold on to; not the breaker, so that nothing here is a cycle."""
 
     __slots__ = (
-        "__weakref__", "_label", "circuit", "clock", "error_text", "hubs", "judge", "name", "timed",
+        "__weakref__",
+        "_label",
+        "audience",
+        "circuit",
+        "clock",
+        "error_text",
+        "judge",
+        "name",
+        "timed",
         "watching",
     )  # fmt: skip
 
@@ -67,27 +138,13 @@ class Core:
         self._label: str | None = None  # as its errors write it, from the first of them on
         self.error_text: bool = options.error_text
         self.clock: Any = options.clock or PROCESS_CLOCK
-        self.judge: Judge = Judge(options.on, options.ignore, options.on_result)
+        self.judge: Judge = _judge(options)
         self.timed: bool = options.trip.timed
-        self.hubs: Hubs = WeakValueDictionary()
+        self.audience: _Audience = _Audience(self.name)
         rules = _rules(options)
         self.watching: bool = bool(rules.watched)
-        hubs, label = self.hubs, self.name
         self.circuit: Circuit = CIRCUIT(
-            rules,
-            self.now(),
-            lambda transition: _announce(label, hubs, transition),
-            lambda counts, slow, last, at: _publish(
-                hubs,
-                CircuitTripped(
-                    policy=label,
-                    at=at,
-                    calls=counts.calls,
-                    failures=counts.hits,
-                    slow=slow,
-                    last_failure=last,
-                ),
-            ),
+            rules, self.now(), self.audience.changed, self.audience.tripped
         )
 
     def now(self) -> float:
@@ -96,13 +153,12 @@ class Core:
     def change(self, options: Any) -> None:
         """Other options for the calls to come, in every pipeline around."""
         self.error_text = options.error_text
-        self.judge = Judge(options.on, options.ignore, options.on_result)
+        self.judge = _judge(options)
         self.timed = options.trip.timed
         rules = _rules(options)
         self.watching = bool(rules.watched)
-        for ref in self.hubs.valuerefs():
-            hub = ref()
-            for owner, follow in hub.followers if hub is not None else ():
+        for hub in self.audience.hubs():
+            for owner, follow in hub.followers:
                 if owner is self:
                     follow()
         # Last: until here a call in the new ways still counts in the generation of the old ones.
@@ -204,15 +260,37 @@ class Core:
 
 
 def _rules(options: Any) -> Rules:
-    return Rules(
-        trip=options.trip,
-        break_after=_break_after(options.break_duration, options.rng or RNG),
-        probes=options.probes,
-        successes_to_close=options.successes_to_close or options.probes,
-        probe_lease=options.probe_lease,
-        overdue_after=options.overdue_after,
-        judges_results=options.on_result is not None,
+    """Of equal numbers one object for all breakers that have them: there may be one breaker for each host."""
+    numbers = (
+        ("trip", options.trip),
+        ("probes", options.probes),
+        ("successes_to_close", options.successes_to_close or options.probes),
+        ("probe_lease", options.probe_lease),
+        ("overdue_after", options.overdue_after),
+        ("judges_results", options.on_result is not None),
     )
+    if isinstance(options.break_duration, float):
+        with contextlib.suppress(TypeError):  # a trip of the user's own need not have a hash
+            return _shared_rules(options.break_duration, numbers)
+    return Rules(
+        break_after=_break_after(options.break_duration, options.rng or RNG), **dict(numbers)
+    )
+
+
+@lru_cache(maxsize=_SHARED)
+def _shared_rules(seconds: float, numbers: tuple[tuple[str, Any], ...]) -> Rules:
+    return Rules(break_after=_break_after(seconds, RNG), **dict(numbers))
+
+
+def _judge(options: Any) -> Judge:
+    """One for all breakers that judge by the same classes."""
+    given = options.on, options.ignore, options.on_result
+    if options.on_result is None and is_types(options.on) and is_types(options.ignore):
+        return _shared_judge(*given)
+    return Judge(*given)
+
+
+_shared_judge = lru_cache(maxsize=_SHARED)(Judge)
 
 
 def current_task() -> object:
@@ -259,33 +337,3 @@ def _break_after(given: Any, source: Rng) -> Callable[[int], float]:
         return DEFAULT_BREAK
 
     return drawn
-
-
-def _publish(hubs: Hubs, event: Event) -> None:
-    """To every listener of every pipeline around and of the process, once each."""
-    heard: dict[int, Any] = {id(each): each for each in EVERYWHERE.listeners(type(event))}
-    # `valuerefs` is one step; to iterate over a weak collection is many, and another thread may build a pipeline.
-    for hub in [each for ref in hubs.valuerefs() if (each := ref()) is not None]:
-        for listener in hub.listeners(type(event)):
-            heard[id(listener)] = listener
-    publish(event, heard.values())
-
-
-def _announce(label: str, hubs: Hubs, transition: Transition) -> None:
-    _publish(
-        hubs,
-        CircuitStateChanged(
-            policy=label,
-            at=transition.at,
-            old=transition.old.name,
-            new=transition.new.name,
-            generation=transition.generation,
-            reason=transition.reason,
-            retry_after=transition.break_duration,
-            calls=transition.failures.calls,
-            failures=transition.failures.hits,
-            slow=transition.slow,
-            last_failure=transition.last_failure,
-            error_text=transition.last_text,
-        ),
-    )

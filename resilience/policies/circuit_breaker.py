@@ -187,7 +187,7 @@ class CircuitBreaker(Stateful):
         _CORES[id(self._core)] = self._core
 
     def link(self, step: Step, hub: Hub) -> Step:
-        self._core.hubs[id(hub)] = hub
+        self._core.audience.add(hub)
         core = self._core
         hub.gates.append(core.foresee)
         # Where the trip condition is changed for one of another kind, its calls leave the lane.

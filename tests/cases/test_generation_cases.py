@@ -231,7 +231,7 @@ def test_several_isolations_hold_until_the_last_is_released(clock):
     assert OPEN is breaker.state
 
 
-class Overtaken(set):
+class Overtaken(dict):
     """The holds of a circuit; after one look or change of them, another thread is faster once."""
 
     def __init__(self, holds, where: str, other_thread) -> None:
@@ -247,8 +247,8 @@ class Overtaken(set):
         self._overtake("look")
         return held
 
-    def add(self, hold) -> None:
-        super().add(hold)
+    def __setitem__(self, hold, value) -> None:
+        super().__setitem__(hold, value)
         self._overtake("add")
 
     def clear(self) -> None:

@@ -243,3 +243,28 @@ async def test_a_break_of_no_time_admits_the_next_caller_as_a_probe(backend, clo
     assert CLOSED is breaker.state or 1 == free_seats(breaker)
     await guarded.outcome(Script(1))
     assert CLOSED is breaker.state
+
+
+def test_breakers_of_equal_options_share_what_does_not_change():
+    """
+    Memory of a breaker for each host: numbers and judgement are one object, state and changes are each one's own.
+    """
+    one, other = (a_breaker(trip=FailureRate(), break_duration=5) for _ in range(2))
+    assert one._core.circuit.rules is other._core.circuit.rules
+    assert one._core.judge is other._core.judge
+    third = a_breaker(trip=FailureRate(), break_duration=6)
+    assert third._core.circuit.rules is not one._core.circuit.rules
+    one._change({"overdue_after": 3.0})
+    assert (3.0, None) == tuple(each._core.circuit.rules.overdue_after for each in (one, other))
+
+
+def test_a_trip_without_a_hash_is_one_as_well():
+    """
+    What cannot be looked up is made for each breaker.
+    """
+
+    class Own(ConsecutiveFailures):
+        __hash__ = None
+
+    breakers = [a_breaker(trip=Own(2)) for _ in range(2)]
+    assert 2 == len({id(each._core.circuit.rules) for each in breakers})
