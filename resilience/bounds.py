@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias, final
 
-import attrs
-
 __all__ = [
     "INVOKE",
     "ORIGIN",
@@ -28,9 +26,7 @@ __all__ = [
 ]
 
 
-@final
-@attrs.frozen
-class Bounds:
+class Bounds(NamedTuple):
     """
     The worst of one chain of policies.
 
@@ -63,7 +59,6 @@ def INVOKE(starts: Sequence[Reach], deadline: float) -> Sequence[Reach]:  # noqa
 
 
 @final
-@attrs.define
 class Effort:
     """
     How many more intervals may be followed; where that is not enough, a bound that is too high has to do.
@@ -71,8 +66,11 @@ class Effort:
     ``retries``: retries around the one that is followed which are at an attempt that is not their first.
     """
 
-    left: int = 40_000
-    retries: int = 0
+    __slots__ = ("left", "retries")
+
+    def __init__(self) -> None:
+        self.left: int = 40_000
+        self.retries: int = 0
 
     def spend(self, intervals: int) -> bool:
         """Whether there is enough left."""
@@ -80,9 +78,7 @@ class Effort:
         return self.left > 0
 
 
-@final
-@attrs.frozen
-class Around:
+class Around(NamedTuple):
     """What is around a policy whose worst is asked for: the *policies*, outermost first."""
 
     policies: Sequence[Any]

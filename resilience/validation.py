@@ -12,7 +12,7 @@ import random
 import types
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, Literal, final
+from typing import Any, Literal, NamedTuple, final
 
 import attrs
 
@@ -52,9 +52,7 @@ def refuse(field: str, value: object, allowed: str) -> ConfigurationError:
     return ConfigurationError(field, got=brief(value), allowed=allowed)
 
 
-@final
-@attrs.frozen
-class Shape:
+class Shape(NamedTuple):
     """
     What a validator takes, as data, for those who read values from files and describe them to others.
 
@@ -73,7 +71,6 @@ class Shape:
 
 
 @final
-@attrs.frozen
 class Allowed:
     """
     An attrs validator that knows how to be broken.
@@ -85,10 +82,19 @@ class Allowed:
         shape: The same as data, where it is one of the usual kinds.
     """
 
-    text: str
-    accepts: Callable[[Any], bool]
-    breaches: Mapping[str, object]
-    shape: Shape | None = None
+    __slots__ = ("accepts", "breaches", "shape", "text")
+
+    def __init__(
+        self,
+        text: str,
+        accepts: Callable[[Any], bool],
+        breaches: Mapping[str, object],
+        shape: Shape | None = None,
+    ) -> None:
+        self.text: str = text
+        self.accepts: Callable[[Any], bool] = accepts
+        self.breaches: Mapping[str, object] = breaches
+        self.shape: Shape | None = shape
 
     def __call__(self, owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if not self.accepts(value):

@@ -11,13 +11,14 @@ import enum
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import final
+from typing import NamedTuple, final
 
 import attrs
 
 from resilience.core.tickets import Ticket, Watch
 from resilience.core.trips import Meter, Record, Trip
 from resilience.core.windows import Counts
+from resilience.values import Value
 
 __all__ = [
     "CircuitState", "Closed", "Disabled", "Generation", "HalfOpen", "Isolated",
@@ -36,7 +37,7 @@ class CircuitState(enum.Enum):
     OBSERVING = "observing"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Rules:
     """
     The numbers of one circuit, already checked.
@@ -75,8 +76,7 @@ class Rules:
         object.__setattr__(self, "doubtful_after", min(slow, overdue, self.probe_lease))
 
 
-@attrs.frozen(kw_only=True)
-class Transition:
+class Transition(Value):
     """One move, for whoever announces it."""
 
     old: CircuitState
@@ -91,10 +91,8 @@ class Transition:
     last_text: str | None
 
 
-@final
-@attrs.define(unsafe_hash=True)  # frozen, it would take twice as long to make
-class Refusal:
-    """No permit: the state that refuses, and the seconds until it may not. Not to be changed."""
+class Refusal(NamedTuple):
+    """No permit: the state that refuses, and the seconds until it may not."""
 
     state: CircuitState
     retry_after: float | None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, final
+from typing import Any, NamedTuple, Protocol, final
 
 import attrs
 
@@ -22,8 +22,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@attrs.frozen
-class Record:
+class Record(NamedTuple):
     """
     One call that is not a plain, fast success.
 

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Generator
 from typing import TYPE_CHECKING, Any, final
 
 import anyio
-import anyio.lowlevel
 
 from resilience._express import Part
 from resilience.budgets import ASKED, attempt_begins, outer_retries
@@ -527,7 +526,9 @@ def _turn() -> Awaitable[None]:
     # All that anyio does in a task of asyncio (its cancelled scopes throw from outside), at a third of the price.
     if loop is not None and task_of(loop) is not None:
         return _turn_of_asyncio()
-    return anyio.lowlevel.checkpoint()
+    from anyio.lowlevel import checkpoint  # noqa: PLC0415 - it needs a lot, and few need it
+
+    return checkpoint()
 
 
 async def _sleep(delay: float, *, exactly: bool) -> None:
