@@ -4,6 +4,7 @@ What is wrong with a pipeline before its first call: errors for what cannot work
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,6 @@ import attrs
 from resilience.bounds import INVOKE, ORIGIN, Around, Bounds, Effort, Inner, bounds_of
 from resilience.doors import Policy
 from resilience.errors import TimeoutExceededError
-from resilience.loaded import Kind
 from resilience.strategies import named_exceptions
 from resilience.values import Value
 from resilience.verdicts import is_types
@@ -23,31 +23,22 @@ if TYPE_CHECKING:
     from resilience.policies.bulkhead import Bulkhead
     from resilience.policies.chaos import Chaos
     from resilience.policies.circuit_breaker import CircuitBreaker
-    from resilience.policies.concurrency_limit import ConcurrencyLimit
     from resilience.policies.fallback import Fallback
     from resilience.policies.hedge import Hedge
     from resilience.policies.last_good import LastGood
     from resilience.policies.rate_limit import RateLimit
     from resilience.policies.retry import Retry
     from resilience.policies.single_flight import SingleFlight
-    from resilience.policies.throttle import Throttle
     from resilience.policies.timeout import Timeout
 else:
-    # A pipeline has no policy of a class that nobody has imported.
-    Bulkhead = Kind("resilience.policies.bulkhead", "Bulkhead")
-    Chaos = Kind("resilience.policies.chaos", "Chaos")
-    CircuitBreaker = Kind("resilience.policies.circuit_breaker", "CircuitBreaker")
-    ConcurrencyLimit = Kind("resilience.policies.concurrency_limit", "ConcurrencyLimit")
-    Fallback = Kind("resilience.policies.fallback", "Fallback")
-    Hedge = Kind("resilience.policies.hedge", "Hedge")
-    LastGood = Kind("resilience.policies.last_good", "LastGood")
-    RateLimit = Kind("resilience.policies.rate_limit", "RateLimit")
-    Retry = Kind("resilience.policies.retry", "Retry")
-    SingleFlight = Kind("resilience.policies.single_flight", "SingleFlight")
-    Throttle = Kind("resilience.policies.throttle", "Throttle")
-    Timeout = Kind("resilience.policies.timeout", "Timeout")
+    # Nothing is an instance of (). A pipeline has no policy of a class that nobody has imported; `_names_of` puts
+    # the class here when there is one.
+    Bulkhead = Chaos = CircuitBreaker = Fallback = Hedge = LastGood = ()
+    RateLimit = Retry = SingleFlight = Timeout = ()
 
 __all__ = ["Explanation", "Finding", "findings_of", "worst_of"]
+
+_POLICIES = "resilience.policies."
 
 
 class Finding(Value, kw_only=False):
@@ -109,14 +100,23 @@ def worst_of(policies: Sequence[Policy[Any]]) -> Bounds:
 
 def findings_of(policies: Sequence[Policy[Any]]) -> tuple[Finding, ...]:
     """All findings on these policies, outermost first; errors before warnings."""
-    here = {kind.__name__ for policy in policies for kind in type(policy).__mro__}
-    found = [
-        finding
-        for kinds, check in _CHECKS
-        if here.issuperset(kinds.split())
-        for finding in check(policies)
-    ]
+    here = _known(policies)
+    found = [finding for kinds, check in _CHECKS if kinds <= here for finding in check(policies)]
     return tuple(sorted(found, key=lambda finding: finding.severity))
+
+
+def _known(policies: Sequence[Policy[Any]]) -> frozenset[str]:
+    """The names of their classes, which the checks can use from now on."""
+    kinds: list[Any] = [type(policy) for policy in policies]
+    return frozenset[str]().union(*map(_names_of, kinds))
+
+
+@functools.cache
+def _names_of(policy: Any) -> frozenset[str]:
+    for kind in policy.__mro__:
+        if kind.__module__.startswith(_POLICIES) and globals().get(kind.__name__) == ():
+            globals()[kind.__name__] = kind
+    return frozenset(kind.__name__ for kind in policy.__mro__)
 
 
 def _seconds(policy: Policy[Any]) -> float | None:
@@ -130,9 +130,10 @@ def _timeouts_that_never_fire(policies: Sequence[Policy[Any]]) -> Iterator[Findi
     for first, last in itertools.combinations(range(len(policies)), 2):
         outer, inner = policies[first], policies[last]
         total, attempt = _seconds(outer), _seconds(inner)
+        if total is None or attempt is None or attempt < total:
+            continue
         # A flight may go on when the caller whose deadline is outside of it has left.
-        flies = any(isinstance(each, SingleFlight) for each in policies[first:last])
-        if total is not None and attempt is not None and attempt >= total and not flies:
+        if not any(isinstance(each, SingleFlight) for each in policies[first:last]):
             yield Finding(
                 "error",
                 "attempt-timeout",
@@ -143,8 +144,7 @@ def _timeouts_that_never_fire(policies: Sequence[Policy[Any]]) -> Iterator[Findi
 
 def _shared_with_itself(policies: Sequence[Policy[Any]]) -> Iterator[Finding]:
     for outer, inner in itertools.combinations(policies, 2):
-        code = next((code for kind, code in _SHARED if isinstance(outer, kind)), None)
-        if outer is inner and code is not None:
+        if outer is inner and (code := _SHARED.get(type(outer).__name__)) is not None:
             yield Finding("error", code, f"{outer!r} stands twice in one pipeline", "leave one out")
 
 
@@ -339,15 +339,15 @@ def _longest_wait(policy: Policy[Any]) -> float | None:
     return policy.max_wait if isinstance(policy, RateLimit) else None
 
 
-_SHARED: tuple[tuple[type[Policy[Any]], str], ...] = (
-    (CircuitBreaker, "same-breaker"),
-    (Bulkhead, "same-bulkhead"),
-    (RateLimit, "same-rate-limit"),
-    (Throttle, "same-throttle"),
-    (ConcurrencyLimit, "same-concurrency-limit"),
-    (LastGood, "same-last-good"),
-    (SingleFlight, "same-flight"),
-)
+_SHARED = {
+    "CircuitBreaker": "same-breaker",
+    "Bulkhead": "same-bulkhead",
+    "RateLimit": "same-rate-limit",
+    "Throttle": "same-throttle",
+    "ConcurrencyLimit": "same-concurrency-limit",
+    "LastGood": "same-last-good",
+    "SingleFlight": "same-flight",
+}
 """What must not stand twice in one pipeline, and the code of that finding."""
 
 
@@ -400,22 +400,27 @@ def _hedges_that_come_too_late(policies: Sequence[Policy[Any]]) -> Iterator[Find
             )
 
 
-# Each with the classes it is about: it is asked where there is one of each, by their names.
-_CHECKS: tuple[tuple[str, Callable[[Sequence[Policy[Any]]], Iterator[Finding]]], ...] = (
-    ("Timeout", _timeouts_that_never_fire),
-    ("", _shared_with_itself),
-    ("CircuitBreaker Timeout", _leases_too_short),
-    ("CircuitBreaker Retry", _retries_inside_breakers),
-    ("CircuitBreaker", _breakers_that_cannot_see_a_hang),
-    ("Timeout Retry", _retries_that_do_not_fit),
-    ("Retry", _nested_retries),
-    ("Timeout", _waits_that_do_not_fit),
-    ("", _answers_that_hide_failures),
-    ("Fallback", _answers_that_are_never_given),
-    ("SingleFlight", _flights_that_hang),
-    ("CircuitBreaker SingleFlight", _verdicts_that_multiply),
-    ("Chaos", _chaos_that_nobody_meets),
-    ("Hedge", _hedges_that_multiply),
-    ("CircuitBreaker Hedge", _hedges_that_hide_slow_calls),
-    ("Timeout Hedge", _hedges_that_come_too_late),
+# Each with the names of the classes it is about: it is asked where there is one of each.
+_CHECKS: tuple[tuple[frozenset[str], Callable[[Sequence[Policy[Any]]], Iterator[Finding]]], ...] = (
+    tuple(
+        (frozenset(kinds.split()), check)
+        for kinds, check in (
+            ("Timeout", _timeouts_that_never_fire),
+            ("", _shared_with_itself),
+            ("CircuitBreaker Timeout", _leases_too_short),
+            ("CircuitBreaker Retry", _retries_inside_breakers),
+            ("CircuitBreaker", _breakers_that_cannot_see_a_hang),
+            ("Timeout Retry", _retries_that_do_not_fit),
+            ("Retry", _nested_retries),
+            ("Timeout", _waits_that_do_not_fit),
+            ("", _answers_that_hide_failures),
+            ("Fallback", _answers_that_are_never_given),
+            ("SingleFlight", _flights_that_hang),
+            ("CircuitBreaker SingleFlight", _verdicts_that_multiply),
+            ("Chaos", _chaos_that_nobody_meets),
+            ("Hedge", _hedges_that_multiply),
+            ("CircuitBreaker Hedge", _hedges_that_hide_slow_calls),
+            ("Timeout Hedge", _hedges_that_come_too_late),
+        )
+    )
 )

@@ -1,5 +1,5 @@
 """
-What somebody else has imported: trio, tenacity and policies are looked for, and never imported for the looking.
+What somebody else has imported: trio and tenacity are looked for, and never imported for the looking.
 
 A module stands in ``sys.modules`` from the first line of its import on. What another thread is still importing is not
 there yet: nobody can run a task in it or hold an object of it.
@@ -8,9 +8,9 @@ there yet: nobody can run a task in it or hold an object of it.
 from __future__ import annotations
 
 import sys
-from typing import Any, final
+from typing import Any
 
-__all__ = ["Kind", "loaded"]
+__all__ = ["loaded"]
 
 
 def loaded(name: str) -> Any:
@@ -19,18 +19,3 @@ def loaded(name: str) -> Any:
     # The import system keeps this mark for itself; without it a module counts as whole.
     importing = getattr(getattr(module, "__spec__", None), "_initializing", False)
     return None if importing else module
-
-
-@final
-class Kind:
-    """A class in the place of itself for ``isinstance``; while its module is not loaded, nothing is an instance."""
-
-    __slots__ = ("_module", "_name")
-
-    def __init__(self, module: str, name: str) -> None:
-        self._module = module
-        self._name = name
-
-    def __instancecheck__(self, value: object) -> bool:
-        kind = getattr(loaded(self._module), self._name, None)
-        return kind is not None and isinstance(value, kind)

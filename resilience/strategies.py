@@ -54,6 +54,8 @@ def is_other_strategy(value: object, kind: str) -> bool:
 
 def is_asynchronous(value: Any) -> bool:
     """Whether calling *value* gives an awaitable, as far as can be seen without calling it."""
+    if not callable(value):
+        return False
     while isinstance(value, functools.partial):
         value = value.func
     if inspect.iscoroutinefunction(value):

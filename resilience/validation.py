@@ -7,6 +7,7 @@ of every option and prove that the error names the field, what it got and what i
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 import types
@@ -274,7 +275,9 @@ def key() -> Allowed:
     """None, a hashable value, or a function of the call's arguments."""
     return Allowed(
         "None, a hashable value or a function of the call's arguments, not async",
-        lambda value: not is_asynchronous(value) and (callable(value) or _hashable(value)),
+        lambda value: (
+            value is None or (not is_asynchronous(value) and (callable(value) or _hashable(value)))
+        ),
         {
             "list": [],
             "mapping": {},
@@ -344,20 +347,37 @@ def spelled(value: object, *, name: str | None = None, first: str | None = None)
         first: In the place of its first field.
     """
     kind: Any = type(value)
-    fields = [each for each in attrs.fields(kind) if each.init]
     parts: list[str] = [] if first is None else [first]
-    for each in fields[len(parts) :]:
+    for each in _fields(kind)[len(parts) :]:
         given = getattr(value, each.name)
-        default = each.default
-        if hasattr(default, "factory"):
-            default = default.factory()
         if each.kw_only:
-            if _differ(given, default):
-                shown = by_type if "by_type" in each.metadata else _spelled
-                parts.append(f"{each.name}={shown(given)}")
+            if given is not each.default and _differ(given, each.default):
+                parts.append(f"{each.name}={each.shown(given)}")
         elif given is not None:
             parts.append(_spelled(given))
-    return f"{name or type(value).__name__}({', '.join(parts)})"
+    return f"{name or kind.__name__}({', '.join(parts)})"
+
+
+class _Field(NamedTuple):
+    name: str
+    kw_only: bool
+    default: object
+    shown: Callable[[Any], str]
+
+
+@functools.cache
+def _fields(kind: Any) -> tuple[_Field, ...]:
+    """The fields of a policy's class that its constructor takes."""
+    return tuple(
+        _Field(
+            each.name,
+            bool(each.kw_only),
+            each.default.factory() if hasattr(each.default, "factory") else each.default,
+            by_type if "by_type" in each.metadata else _spelled,
+        )
+        for each in attrs.fields(kind)
+        if each.init
+    )
 
 
 def _differ(one: object, other: object) -> bool:

@@ -137,7 +137,7 @@ class Retrying:
         self._step = step
         self._hub = hub
         self._gates = tuple(hub.gates)
-        self._label = repr(policy)
+        self._label: str | None = None
         self._clock: Any = policy.clock or PROCESS_CLOCK
         self._rng = policy.rng or RNG
         on = policy.on
@@ -175,6 +175,12 @@ class Retrying:
             sees_arguments=self._needs_state,
             lets_pass=not self._named,
         )
+
+    def _told_as(self) -> str:
+        """How the policy is written, worked out when it is first told of."""
+        if self._label is None:
+            self._label = repr(self._policy)
+        return self._label
 
     def aware(self) -> None:
         """Somebody listens now: look at the clock from the next call on."""
@@ -427,7 +433,7 @@ class Retrying:
             self._warned.add(kind)
             # A filter that makes errors of warnings must not replace the call's own error.
             with contextlib.suppress(ResilienceWarning):
-                warnings.warn(f"{self._label}: {kind} {what}", ResilienceWarning, stacklevel=2)
+                warnings.warn(f"{self._told_as()}: {kind} {what}", ResilienceWarning, stacklevel=2)
 
     def _floor(self, failure: Exception | None, result: Any) -> float:
         if isinstance(failure, RejectedError):
@@ -453,7 +459,7 @@ class Retrying:
         failure = tries.failure
         text = None if failure is None else error_text_of(failure, self._policy.error_text)
         event = RetryScheduled(
-            policy=self._label,
+            policy=self._told_as(),
             pipeline=self._hub.pipeline,
             at=at,
             attempt=tries.attempt,
@@ -497,7 +503,7 @@ class Retrying:
 
     def _tell_end(self, ran: int, reason: str, error: Exception | None) -> None:
         event = RetryStopped(
-            policy=self._label,
+            policy=self._told_as(),
             pipeline=self._hub.pipeline,
             at=self._clock.now(),
             attempts=ran,

@@ -331,7 +331,7 @@ def _codes_in_the_source() -> str:
     """Where `checks` writes a finding's code: after its severity, or beside the class that must not stand twice."""
     source = Path(checks.__file__).read_text(encoding="utf-8")
     return (
-        " ".join(re.findall(r'"(?:error|warning)",\s*"[a-z-]+"|\(\w+, "same-[a-z-]+"\)', source))
+        " ".join(re.findall(r'"(?:error|warning)",\s*"[a-z-]+"|: "same-[a-z-]+"', source))
         .replace('"error"', "")
         .replace('"warning"', "")
     )
