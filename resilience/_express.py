@@ -85,6 +85,7 @@ if ($generation@ := $circuit@.current).lane != KIND:
     LEAVE"""
 _TURN = """\
 if ($error := $turn_away@($generation@)) is not None:
+        FORGET
         try:
             raise $error
         finally:
@@ -311,6 +312,8 @@ def _text(names: Sequence[str], turning: int, signature: Signature) -> str:
         for name in ("held", "generation")
         if f"${name}" in role.look + role.take
     )
+    if deadlines:
+        forget += "$task = "
     linked = (
         f"$call = $resumed({call}, $error, [{', '.join([outer, *reversed(taken)])}])\n{forget}None"
     )
@@ -321,7 +324,8 @@ def _text(names: Sequence[str], turning: int, signature: Signature) -> str:
         after=_indented((role.done for role in reversed(roles)), 12),
     )
     text = text.replace("ELSEWHERE", elsewhere)
-    # Who keeps an error keeps this frame, and must not look like a call in flight.
+    # Who keeps an error keeps this frame: it must not look like a call in flight, nor keep the task that ended with it.
+    text = text.replace("FORGET", f"{forget}None")
     leave = f"{forget}None; " if forget else ""
     return text.replace("LEAVE", f"{leave}return await $linked({signature.leaving})")
 

@@ -46,11 +46,13 @@ def failure(names: Sequence[str], handed: str, linked: str) -> str:
         for number in inner
         for line in (_GIVES | _JUDGES).get(names[number], "").splitlines()
     ]
+    # The error keeps this frame, and what ends with it the task.
+    forget = ["$task = None"] if "deadline" in names else []
     if around and judged:
         # A deadline outlasts the attempt, but not what ends the call here.
         over = [f"    $entries{number}.pop($task, None)" for number in around]
         judged = ["try:", *(f"    {line}" for line in judged), "except BaseException:", *over, "    raise"]  # fmt: skip
-    lines += [*judged, handed if retry >= 0 else "raise"]
+    lines += [*judged, *([handed, *forget] if retry >= 0 else [*forget, "raise"])]
     asked = "".join(f" and $task in $entries{number}" for number in ended)
     return "\n".join([
         f"if isinstance($error, Exception){asked}:", *(f"    {line}" for line in lines),

@@ -40,11 +40,14 @@ def note(error: Exception, text: str) -> None:
 
 
 def raise_it(error: Exception, owner: object) -> NoReturn:  # noqa: ARG001 - found in this frame
-    """Raise it, from a frame by which *owner* finds this traceback again."""
+    """Raise it, from a frame by which *owner* finds this traceback again, and with the context it has."""
+    context = error.__context__
     try:
         raise error
     finally:
-        del error
+        # What is handled around the guarded call would take its place.
+        error.__context__ = context
+        del error, context
 
 
 _RAISED = raise_it.__code__

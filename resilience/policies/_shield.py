@@ -102,8 +102,8 @@ def _entered_within(
 
 def _guards(names: Mapping[str, object], call: object, entries: object) -> bool:
     """Whether a frame with these variables is the guard: a step's, or the express lane's with several in one."""
-    if names.get("call") is call or names.get("key") is call:
-        return names.get("entries") is entries
+    if (names.get("call") is call or names.get("key") is call) and names.get("entries") is entries:
+        return True
     # A frame of the lane that has left for the steps has never begun a deadline.
     return (
         f"{LANE}now" in names

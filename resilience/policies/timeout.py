@@ -155,7 +155,7 @@ def cut_off(  # noqa: C901 - one guard, once per kind of loop
     """
     on_trio = scoped(step, seconds, label, expired, instant=instant)
 
-    async def guarded(call: Call) -> Any:  # noqa: C901 - (as above)
+    async def guarded(call: Call) -> Any:  # noqa: C901, PLR0912 - (as above)
         key: Any = call
         if call.lane is not None:
             if (taken := call.take_over()) is None:
@@ -175,6 +175,7 @@ def cut_off(  # noqa: C901 - one guard, once per kind of loop
             outer = call.until
             until = wheel.now() + seconds
             if outer <= until:
+                del task  # (as below)
                 return await step(call)
             entries = wheel.entries
             cancelling = task.cancelling()
@@ -188,14 +189,17 @@ def cut_off(  # noqa: C901 - one guard, once per kind of loop
             result = await step(call)
         except BaseException as error:
             call.until = outer
-            if entries.pop(key, None) is not None:
+            if ours := entries.pop(key, None) is None:
+                wheel.cut.discard(key)
+                # Else not by us, or not by us alone.
+                ours = uncancel(task, cancelling) <= cancelling - untold
+            # Its error keeps this frame and the call; a task that ends with it would keep itself.
+            del key, task
+            taken = None
+            if outer == math.inf:
+                call.task = None
+            if not ours or (rest := without_cancellation(error)) is error:
                 raise
-            wheel.cut.discard(key)
-            if (
-                uncancel(task, cancelling) > cancelling - untold
-                or (rest := without_cancellation(error)) is error
-            ):
-                raise  # not by us, or not by us alone
             call.settle_parked(cut=True)
             if rest is None:
                 raise expired(call) from error
