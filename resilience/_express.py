@@ -303,7 +303,7 @@ def _text(names: Sequence[str], turning: int, signature: Signature) -> str:
     for number, role in enumerate(roles):
         if names[number] in RETRIES:
             lane = [outer, f"($started{number}, $error)", *reversed(taken)]
-            goes_on = f"$call = $handed({call}, [{', '.join(lane)}])"
+            goes_on = f"$call = $handed({call}, [{', '.join(lane)}]); $task = None"
         taken.append(role.taken.replace("OUTER", outer))
         outer = f"$now + $seconds{number}" if number in deadlines else outer
     forget = "".join(

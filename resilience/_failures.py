@@ -52,7 +52,7 @@ def failure(names: Sequence[str], handed: str, linked: str) -> str:
         # A deadline outlasts the attempt, but not what ends the call here.
         over = [f"    $entries{number}.pop($task, None)" for number in around]
         judged = ["try:", *(f"    {line}" for line in judged), "except BaseException:", *over, "    raise"]  # fmt: skip
-    lines += [*judged, *([handed, *forget] if retry >= 0 else [*forget, "raise"])]
+    lines += [*judged, *([handed] if retry >= 0 else [*forget, "raise"])]
     asked = "".join(f" and $task in $entries{number}" for number in ended)
     return "\n".join([
         f"if isinstance($error, Exception){asked}:", *(f"    {line}" for line in lines),
