@@ -19,7 +19,6 @@ import attrs
 from resilience._express import Part
 from resilience.call import Call, Step
 from resilience.clock import Clock, Rng
-from resilience.core.circuit import Circuit
 from resilience.core.generations import CircuitState, Closed, Refusal, Ticket, Totals
 from resilience.core.trips import FailureRate, Trip, trip_validator
 from resilience.doors import Stateful
@@ -63,9 +62,9 @@ __all__ = [
 
 BreakDuration: TypeAlias = "float | Callable[[int], Any] | wait_base"
 
-_LIVE: WeakValueDictionary[str, Circuit] = WeakValueDictionary()
-# Every core, as its steps may outlive the breaker they were made by, and two breakers may have one name.
-_CORES: WeakValueDictionary[int, Core] = WeakValueDictionary()
+# Every core, as its steps may outlive the breaker they were made by: by its name the one that was made last, by name
+# and identity those before it.
+_CORES: WeakValueDictionary[str | tuple[str, int], Core] = WeakValueDictionary()
 
 
 def _break_duration(value: BreakDuration | timedelta) -> BreakDuration:
@@ -175,16 +174,17 @@ class CircuitBreaker(Stateful):
 
     def __attrs_post_init__(self) -> None:
         refuse_nothing("CircuitBreaker", self.on, self.on_result)
-        object.__setattr__(self, "_core", Core(self))
-        if self.name in _LIVE:
+        core = Core(self)
+        object.__setattr__(self, "_core", core)
+        if (before := _CORES.get(self.name)) is not None:
             warnings.warn(
                 f"two live circuit breakers are called {self.name!r}; share one object, or get it by name from a "
                 "Registry",
                 ResilienceWarning,
                 stacklevel=3,
             )
-        _LIVE[self.name] = self._core.circuit
-        _CORES[id(self._core)] = self._core
+            _CORES[self.name, id(before)] = before
+        _CORES[self.name] = core
 
     def link(self, step: Step, hub: Hub) -> Step:
         self._core.audience.add(hub)

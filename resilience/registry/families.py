@@ -65,7 +65,7 @@ class _Member(Generic[G]):
     def __init__(self, guard: G) -> None:
         self.guard = guard
         self.recent = self.over = False
-        self.born = {each.state for each in breakers_in(guard)}
+        self.born = tuple({each.state for each in breakers_in(guard)})  # a fourth of a set
 
 
 @final

@@ -25,6 +25,7 @@ from resilience import (
     SlowRate,
     TimeWindow,
 )
+from resilience.policies.circuit_breaker import live_breakers
 from resilience.testing import Script
 from tests.laws.breaker.kit import a_breaker, due, free_seats, open_up, pipeline
 
@@ -268,3 +269,21 @@ def test_a_trip_without_a_hash_is_one_as_well():
 
     breakers = [a_breaker(trip=Own(2)) for _ in range(2)]
     assert 2 == len({id(each._core.circuit.rules) for each in breakers})
+
+
+@pytest.mark.filterwarnings("ignore:two live circuit breakers")
+def test_all_of_one_name_are_found_as_long_as_they_live():
+    """
+    Whatever is made and dropped meanwhile, each live breaker is listed once.
+    """
+    made = [a_breaker() for _ in range(1)]
+    made += [CircuitBreaker(made[0].name, on=OSError) for _ in range(2)]
+
+    def found() -> int:
+        return sum(each.name == name for each in live_breakers())
+
+    name = made[0].name
+    assert 3 == found()
+    for left in (2, 1):
+        made.pop(left // 2)
+        assert left == found()
