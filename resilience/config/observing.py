@@ -24,10 +24,11 @@ __all__ = ["Observed", "ObservedTimeout"]
 class _Quiet:
     """In the place of a hub: what a watched policy tells would be taken for true."""
 
-    __slots__ = ("__weakref__", "followers", "gates", "pipeline")
+    __slots__ = ("__weakref__", "followers", "gates", "parts", "pipeline")
 
     def __init__(self, pipeline: str | None) -> None:
         self.pipeline = pipeline
+        self.parts: list[Any] = []  # for an express lane that is not taken
         self.gates: list[Callable[[], RejectedError | None]] = []
         self.followers: list[tuple[object, Callable[[], None]]] = []
 
