@@ -26,12 +26,17 @@ from benchmarks.rivals.ours import circuit, pipeline, retrying
 from benchmarks.rounds import Contender
 from resilience import Bulkhead, Timeout
 
-__all__ = ["CANONICAL", "contender", "counted", "table", "unmeasured"]
+__all__ = ["CANONICAL", "FAILING", "THWARTED", "contender", "counted", "table", "unmeasured"]
 
 CANONICAL = "resilience: canonical pipeline"
 """A total timeout, a retry, a breaker, a bulkhead and a timeout for each attempt."""
+FAILING = "resilience: a failing call"
+"""Through a breaker that does not open."""
+THWARTED = "resilience: three failing attempts"
+"""Through a retry without a wait, such a breaker and a timeout."""
 _ROOT = Path(__file__).resolve().parents[1]
 _WARM, _FEW, _MANY = 30, 30, 150
+_PATIENT = Settings(kind="time", failures=10**9)
 _PARTS = ("breaker", "timeout", "layers")
 _TOTAL = re.compile(r"^totals: (\d+)", re.MULTILINE)
 
@@ -44,6 +49,8 @@ def names(options: Options) -> list[str]:
         "asyncio.timeout",
         "raised and caught",
         "resilience: rejected",
+        FAILING,
+        THWARTED,
         CANONICAL,
     ]
     for part in _PARTS:
@@ -56,13 +63,24 @@ def names(options: Options) -> list[str]:
 def _rejected() -> Contender:
     isolated = circuit(Settings())
     isolated.isolate()
-    rejected = pipeline(isolated).wrap(floors.callee)
+    return _caught(pipeline(isolated).wrap(floors.callee))
 
+
+def _caught(fn: Contender) -> Contender:
     async def caught(value: int) -> None:
         with contextlib.suppress(Exception):
-            await rejected(value)
+            await fn(value)
 
     return caught
+
+
+def _failing() -> Contender:
+    return _caught(pipeline(circuit(_PATIENT)).wrap(floors.failing))
+
+
+def _thwarted() -> Contender:
+    guarded = pipeline(retrying(_PATIENT), circuit(_PATIENT), Timeout(_PATIENT.seconds))
+    return _caught(guarded.wrap(floors.failing))
 
 
 def _canonical() -> Contender:
@@ -85,6 +103,8 @@ def contender(name: str) -> Contender:
         "asyncio.timeout": lambda: floors.asyncio_timeout,
         "raised and caught": lambda: floors.raised_and_caught,
         "resilience: rejected": _rejected,
+        FAILING: _failing,
+        THWARTED: _thwarted,
         CANONICAL: _canonical,
     }
     if name in plain:

@@ -111,9 +111,8 @@ class AttemptState:
         "outcome_timestamp", "retry_object", "start_time", "upcoming_sleep",
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - a retry gives them by position, as names cost
         self,
-        *,
         fn: Callable[..., Any] | None = None,
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,

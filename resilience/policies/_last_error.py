@@ -20,10 +20,8 @@ _OURS = "resilience: "
 
 def summary(attempt: int, reason: str, earlier: Iterable[str], end: RejectedError | None) -> str:
     """The note: how many attempts, why no more, and the type names of what went before."""
-    text = f"{_OURS}gave up after attempt {attempt} ({reason})"
     before = ", ".join(earlier)
-    if before:
-        text += f"; earlier: {before}"
+    text = f"{_OURS}gave up after attempt {attempt} ({reason}){before and '; earlier: '}{before}"
     if end is not None:
         text += f"; then {type(end).__name__}: {end}"
     return text

@@ -227,13 +227,8 @@ class Retrying:
         step, budget = self._step, self._budget
         if self._needs_state:
             call = tries.call
-            tries.state = AttemptState(
-                fn=call.callee or call.fn,
-                args=call.args,
-                kwargs=call.kwargs,
-                start_time=tries.started,
-                retry_object=self._policy,
-            )
+            fn = call.callee or call.fn
+            tries.state = AttemptState(fn, call.args, call.kwargs, tries.started, self._policy)
         while (reason := await self._reason_to_stop(tries)) is None:
             # The next attempt is paid for already.
             try:
