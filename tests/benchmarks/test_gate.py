@@ -1,5 +1,5 @@
 """
-The gate on cost: no change makes the breaker, the timeout, a rejection, a failure or the canonical pipeline dearer unnoticed.
+The gate on cost: nothing that succeeds, fails or is turned away becomes dearer unnoticed.
 """
 
 from __future__ import annotations
