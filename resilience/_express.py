@@ -16,8 +16,7 @@ In the texts ``$`` stands for a prefix that no parameter has, ``@`` for the numb
 from __future__ import annotations
 
 import math
-import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, final
 
 from resilience._failures import RETRIES, failure
@@ -26,40 +25,22 @@ from resilience._fronts import (
     CALLEE,
     LANE,
     AsyncFunction,
+    Laned,
+    Part,
     Signature,
     door,
     function,
     like,
     signature_of,
 )  # fmt: skip
-from resilience.call import Call, Step, handed, new_call, resumed, through
+from resilience.call import handed, resumed, through
 from resilience.here import running_loop, task_of
 from resilience.modes import MODES
 
-__all__ = ["HELD", "Laned", "Part", "front", "runner"]
+__all__ = ["HELD", "front", "runner"]
 
 HELD = f"{LANE}held"
 """What a frame of the lane holds places of is in variables whose names begin so."""
-
-
-@final
-class Part(NamedTuple):
-    """
-    What a policy has in the lane.
-
-    Attributes:
-        role: Which of `_ROLES`.
-        objects: What its texts name.
-        seconds: Of a deadline; those that cannot be the first to pass are left out.
-        sees_arguments: It shows a call's arguments to a user's function, which must find them as they were passed.
-        lets_pass: A rejection from inside passes it as it is.
-    """
-
-    role: str
-    objects: Mapping[str, Any] = types.MappingProxyType({})
-    seconds: float = math.inf
-    sees_arguments: bool = False
-    lets_pass: bool = False
 
 
 @final
@@ -196,35 +177,6 @@ _FRAME = """
         return await $through($step, $call)
     return guarded
 """
-
-
-@final
-class Laned(NamedTuple):
-    """
-    A guard as a front sees it.
-
-    Attributes:
-        guard, step, key: The guard, its steps, its key or None.
-        parts: One for every policy, outermost first; None where one of them has none.
-        switched: What runs a step and a call for it while something is switched.
-    """
-
-    guard: Any
-    step: Step
-    key: Any
-    parts: tuple[Part, ...] | None
-    switched: AsyncFunction
-
-    def begins(self) -> bool:
-        """Whether what is wrapped now has a lane."""
-        return self.parts is not None and MODES.engine.get() == "express"
-
-    def call_of(self, *callee: Any) -> Call:
-        """A call of this guard."""
-        call = new_call(*callee)
-        if self.key is not None:
-            call.key_of = self.key
-        return call
 
 
 def front(laned: Laned, fn: AsyncFunction) -> AsyncFunction:

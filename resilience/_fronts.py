@@ -1,5 +1,5 @@
 """
-Functions with another function's signature, written as text and compiled once for each signature.
+Functions with another function's signature, written as text and compiled once for each; what they know of a guard.
 
 Why text: a parameter list that is written out costs a third less than ``*args, **kwargs``, and an argument that does
 not fit is refused as the function itself would refuse it. In the texts ``$`` stands for `LANE`.
@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias, final
 
-from resilience.call import Call, Step
+from resilience.call import Call, Step, new_call
 from resilience.modes import MODES
 
 __all__ = [
@@ -23,6 +23,8 @@ __all__ = [
     "CALLEE",
     "LANE",
     "AsyncFunction",
+    "Laned",
+    "Part",
     "Signature",
     "door",
     "function",
@@ -57,6 +59,55 @@ _DOOR = """
             raise
     return guarded
 """
+
+
+@final
+class Part(NamedTuple):
+    """
+    What a policy has in the lane.
+
+    Attributes:
+        role: Which of those in `resilience._express`.
+        objects: What its texts name.
+        seconds: Of a deadline; those that cannot be the first to pass are left out.
+        sees_arguments: It shows a call's arguments to a user's function, which must find them as they were passed.
+        lets_pass: A rejection from inside passes it as it is.
+    """
+
+    role: str
+    objects: Mapping[str, Any] = types.MappingProxyType({})
+    seconds: float = math.inf
+    sees_arguments: bool = False
+    lets_pass: bool = False
+
+
+@final
+class Laned(NamedTuple):
+    """
+    A guard as a front sees it.
+
+    Attributes:
+        guard, step, key: The guard, its steps, its key or None.
+        parts: One for every policy, outermost first; None where one of them has none.
+        switched: What runs a step and a call for it while something is switched.
+    """
+
+    guard: Any
+    step: Step
+    key: Any
+    parts: tuple[Part, ...] | None
+    switched: AsyncFunction
+
+    def begins(self) -> bool:
+        """Whether what is wrapped now has a lane."""
+        return self.parts is not None and MODES.engine.get() == "express"
+
+    def call_of(self, *callee: Any) -> Call:
+        """A call of this guard."""
+        call = new_call(*callee)
+        if self.key is not None:
+            call.key_of = self.key
+        return call
 
 
 @final

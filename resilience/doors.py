@@ -35,7 +35,8 @@ from typing import (
 
 import attrs
 
-from resilience._express import Laned, Part, front, runner
+from resilience._express import front, runner
+from resilience._fronts import Laned, Part
 from resilience.bounds import Around, Inner
 from resilience.call import Call, Parked, Step, dress, informed_at, invoke, new_call
 from resilience.clock import PROCESS_CLOCK

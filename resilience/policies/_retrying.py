@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import anyio
 
-from resilience._express import Part
+from resilience._fronts import Part
 from resilience.budgets import ASKED, attempt_begins, outer_retries
 from resilience.call import GRAIN, Call, Step
 from resilience.clock import PROCESS_CLOCK, RNG, loop_time

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, final
 
 import attrs
 
-from resilience._express import Part
+from resilience._fronts import Part
 from resilience.bounds import Around, Inner, Reach, merged
 from resilience.call import GRAIN, Call, Step
 from resilience.clock import PROCESS_CLOCK, Clock, Rng, loop_time

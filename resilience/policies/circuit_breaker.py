@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 import attrs
 
-from resilience._express import Part
+from resilience._fronts import Part
 from resilience.call import Call, Step
 from resilience.clock import Clock, Rng
 from resilience.core.generations import CircuitState, Closed, Refusal, Ticket, Totals

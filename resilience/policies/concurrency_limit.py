@@ -14,7 +14,7 @@ from typing import Any, ClassVar, final
 
 import attrs
 
-from resilience._express import Part
+from resilience._fronts import Part
 from resilience.call import Call, Step
 from resilience.clock import PROCESS_CLOCK, RNG, Clock, Rng
 from resilience.core.limits import AIMD, Estimate, Gradient2, Vegas

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, final
 
 import attrs
 
-from resilience._express import Part
+from resilience._fronts import Part
 from resilience.bounds import ORIGIN, Around, Inner, Reach, merged, shifted
 from resilience.call import Call, Step
 from resilience.clock import PROCESS_CLOCK
