@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import multiprocessing
-import os
 import platform
 import sys
 import time
@@ -35,7 +34,7 @@ def _reports(backend: str, seeds: range, jobs: int) -> Iterable[Report]:
     if jobs == 1:
         yield from map(_chunk, chunks)
         return
-    with multiprocessing.Pool(jobs, initializer=os.nice, initargs=(10,)) as pool:
+    with multiprocessing.Pool(jobs) as pool:
         yield from pool.imap_unordered(_chunk, chunks)
 
 
