@@ -62,7 +62,8 @@ class SeededLoop(asyncio.BaseEventLoop):
         self._clock_resolution = 1e-9
         self._selector = _NoSelector()
         self._names: dict[str, tuple[int, int]] = {}
-        self._ran = self._since = 0
+        self._ran = self._since = self._asked = 0
+        self._order: dict[int, int] = {}
         self.numbers: dict[asyncio.Task[Any], int] = {}
         self.steps: dict[asyncio.Task[Any], int] = {}
         self.before: dict[tuple[int, int], Callable[[], None]] = {}
@@ -70,6 +71,13 @@ class SeededLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         return self._now
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        timer = super().call_at(when, callback, *args, context=context)
+        # A heap keeps no order among what is due at one instant: another timer somewhere in it would change it.
+        self._asked += 1
+        self._order[id(timer)] = self._asked
+        return timer
 
     def _process_events(self, events: Any) -> None: ...
 
@@ -105,11 +113,15 @@ class SeededLoop(asyncio.BaseEventLoop):
                     return
                 raise Runaway("nothing is ready, and no timer is set")
             self._now = max(self._now, timers[0]._when)
+        due: list[Any] = []
         while timers and timers[0]._when <= self._now:
             handle = heapq.heappop(timers)
             handle._scheduled = False
             if not handle._cancelled:
-                ready.append(handle)
+                due.append(handle)
+        if len(due) > 1:
+            due.sort(key=lambda timer: self._order[id(timer)])
+        ready.extend(due)
         self._ran += 1
         if self._ran > _MOST:
             raise Runaway(f"{_MOST} steps and no end")

@@ -154,9 +154,9 @@ class World:
         self.loop: Any = None
         self.built: Any = None
         self.start = 0.0 if self.trio else START
-        # A nursery cannot be left without awaiting its children, as closing would.
-        self.nurseries = self.trio and (
-            any(part.kind == "Hedge" for part in plan.parts)
+        # On trio nobody but trio may close what has a nursery open, or stands in a line of trio's.
+        self.trios = self.trio and (
+            any(part.kind in {"Hedge", "Bulkhead", "RateLimit"} for part in plan.parts)
             or not {"tasks", "failing tasks"}.isdisjoint(step[0] for step in _steps_of(plan))
         )
 
@@ -559,7 +559,7 @@ class World:
     async def through(self, asked: Asked) -> Any:
         """The door itself."""
         door = asked.door
-        if self.nurseries and door in {"closed", "thrown", "interleaved"}:
+        if self.trios and door in {"closed", "thrown", "interleaved"}:
             door = "wrap"
         self.seen(f"door {door}")
         args, kwargs = self.arguments(asked)
@@ -797,6 +797,7 @@ def prepared() -> Iterator[None]:
     was = LOGGER.disabled, LOGGER.propagate, LOGGER.level, gc.isenabled(), sys.unraisablehook
     LOGGER.disabled, LOGGER.propagate = True, False
     PROCESS_CLOCK.wall = lambda: _WALL + PROCESS_CLOCK.now()
+    frozen = gc.get_freeze_count() > 0
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -805,7 +806,8 @@ def prepared() -> Iterator[None]:
             warnings.simplefilter("always")
             yield
     finally:
-        gc.unfreeze()
+        if not frozen:
+            gc.unfreeze()
         PROCESS_CLOCK.now, PROCESS_CLOCK.wall = clock
         LOGGER.disabled, LOGGER.propagate, level, collecting, sys.unraisablehook = was
         LOGGER.setLevel(level)

@@ -10,7 +10,7 @@ HAZARD = "law 16"
 EDITS = (
     Edit(
         "core.trips:_RateMeter.tripped",
-        "counts.hits / counts.calls >= self._ratio",
-        "counts.hits / counts.calls > self._ratio",
+        "hits / calls >= self._ratio",
+        "hits / calls > self._ratio",
     ),
 )

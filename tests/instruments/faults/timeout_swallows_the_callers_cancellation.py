@@ -10,7 +10,7 @@ HAZARD = "T3, asyncio.timeout(0)"
 EDITS = (
     Edit(
         "policies.timeout:cut_off",
-        "or uncancel(task, cancelling) > cancelling - untold",
-        "or (uncancel(task, cancelling) and False)",
+        "ours = uncancel(task, cancelling) <= cancelling - untold",
+        "uncancel(task, cancelling)",
     ),
 )

@@ -10,14 +10,10 @@ HAZARD = "performance trap 1"
 EDITS = (
     Edit(
         "policies.timeout:cut_off",
+        "            if ours := entries.pop(key, None) is None:",
         (
-            "            call.until = outer\n            if (\n"
-            "                entries.pop(call, None) is not None\n"
-        ),
-        (
-            "            call.until = outer\n            if (\n"
-            "                without_cancellation(error) is error\n"
-            "                or entries.pop(call, None) is not None\n"
+            "            if without_cancellation(error) is error:\n                raise\n"
+            "            if ours := entries.pop(key, None) is None:"
         ),
     ),
 )
