@@ -274,7 +274,10 @@ class _RateMeter:
         return record.duration >= self._slower_than
 
     def record(self, tally: Tally, now: float, record: Record) -> tuple[int, int]:
-        return self._span.record(tally, now, hit=self._hit(record), success=record.success)
+        slower_than = self._slower_than
+        # `_hit`, written out.
+        hit = record.failed if slower_than is None else record.duration >= slower_than
+        return self._span.record(tally, now, hit=hit, success=record.success)
 
     def retract(self, place: tuple[int, int], record: Record) -> None:
         self._span.retract(place, hit=self._hit(record))
