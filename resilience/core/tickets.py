@@ -92,8 +92,7 @@ class Watch:
         self._gather(generation, now)
         for threshold, queue in self._queues:
             while (ticket := _front(queue)) is not None and now - ticket.started >= threshold:
-                # Else it has ended: another thread came between.
-                if queue.pop(ticket, ticket) is None:  # pragma: no branch
+                if queue.pop(ticket, ticket) is None:  # pragma: no branch - ended in another thread
                     yield threshold, ticket
 
     def clear_until(self) -> float:

@@ -12,6 +12,8 @@ import anyio.lowlevel
 import pytest
 
 from resilience import (
+    Bulkhead,
+    BulkheadFullError,
     CircuitOpenError,
     CircuitState,
     ConsecutiveFailures,
@@ -433,3 +435,27 @@ async def test_a_function_wrapped_before_watches_from_its_next_call_on(backend):
                 callee.go.set()
             assert {"successes": 3} == gained(breaker, before)
             callee = Held()
+
+
+async def test_a_watched_call_that_is_turned_away_inside_has_not_begun(backend, clock):
+    """
+    Laws 4, 18 and 33: what stands inside is full, so nothing ran that could run too long.
+    """
+    breaker, callee = a_breaker(clock, trip=ConsecutiveFailures(9), overdue_after=5.0), Held()
+    guarded = pipeline(breaker, Bulkhead(1)).wrap(callee)
+    watch = breaker._core.circuit.current.watch
+    async with anyio.create_task_group() as group:
+        group.start_soon(Caught(), guarded)
+        await callee.entered.wait()
+        with pytest.raises(BulkheadFullError):
+            await guarded()
+        assert 1 == len(watch)
+        clock.advance(5.0)
+        with pytest.raises(BulkheadFullError):
+            await guarded()
+        assert 1 == breaker.snapshot().failures
+        callee.go.set()
+    assert (0, {"successes": 1, "ignored": 2}) == (
+        len(watch),
+        {each: count for each, count in totals(breaker).items() if count},
+    )
