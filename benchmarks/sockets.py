@@ -7,59 +7,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import multiprocessing
 import statistics
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from multiprocessing.connection import Connection
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+from benchmarks import service
 from benchmarks.report import Options, Table
 from benchmarks.rivals import Function, Settings
 from benchmarks.rounds import shuffled
+from benchmarks.servers import echo, serving
 
-__all__ = ["echoing", "run"]
+__all__ = ["run"]
 
 _SPARE_FILES = 200
 _PAYLOAD = b"x" * 63 + b"\n"
-
-
-async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while line := await reader.readline():
-            writer.write(line)
-            await writer.drain()
-    writer.close()
-
-
-def _serve(told: Connection) -> None:
-    async def serve() -> None:
-        server = await asyncio.start_server(_echo, "127.0.0.1", 0, backlog=1024)
-        told.send(server.sockets[0].getsockname()[1])
-        # Until the other side hangs up, so that no server outlives its benchmark.
-        await asyncio.to_thread(told.poll, None)
-
-    asyncio.run(serve())
-
-
-@contextmanager
-def echoing() -> Iterator[int]:
-    """A server that echoes lines, in a process of its own; its port."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        if not ours.poll(30):
-            raise RuntimeError("the server does not start")
-        yield int(ours.recv())
-    finally:
-        ours.close()
-        process.join(5)
-        if process.is_alive():
-            process.terminate()
-            process.join()
 
 
 def _limit(wanted: int) -> int:
@@ -180,6 +142,7 @@ async def _measured(port: int, options: Options) -> Table:
 
 
 def run(options: Options) -> list[Table]:
-    """The throughput of every contender against bare calls."""
-    with echoing() as port:
-        return [asyncio.run(_measured(port, options))]
+    """The throughput of every contender against bare calls, and what guarding costs a service."""
+    with serving(echo) as port:
+        throughput = asyncio.run(_measured(port, options))
+    return [throughput, *service.run(options)]

@@ -292,12 +292,18 @@ def test_sockets_are_real_and_every_contender_gets_its_answers(monkeypatch):
     A server in another process echoes; a call that got no answer would have failed the run.
     """
     monkeypatch.setattr(sockets, "_limit", lambda wanted: 50)
-    (table,) = sockets.run(Options(quick=True, field=OURS_ALONE))
+    table, served = sockets.run(Options(quick=True, field=OURS_ALONE))
 
     assert [("bare", 50, 1.0)] == [
         (each["call"], each["tasks"], each["of bare"]) for each in table.records()[:1]
     ]
     assert table.records()[1]["calls/s"] > 0
+    assert "service" == served.name
+    assert [
+        "bare", "three layers, linked", "canonical five, linked", "three layers, express", "canonical five, express",
+    ] == [each["request"] for each in served.records()]  # fmt: skip
+    assert all(each["µs of CPU"] > 0 for each in served.records())
+    assert 2 == served.notes[0].count("Express saves")
 
 
 def test_windows_are_full_before_they_are_measured():

@@ -87,6 +87,7 @@ class Play:
         self.clock = ManualClock()
         self.seen: list[Any] = []
         self.watched: Watched | None = None
+        self.budgets: list[RetryBudget] = []
         self._recorder = Recorder(*_RARE)
         self._name = f"leaving-{next(_names)}"
         self._policies: tuple[Any, ...] = ()
@@ -102,6 +103,10 @@ class Play:
         given = {"on": OSError, "break_duration": 10, **options}
         gate = registry.breaker(self._name, clock=self.clock, **given)
         return gate, lambda **changed: registry.change(self._name, **changed)
+
+    def budget(self) -> RetryBudget:
+        self.budgets.append(RetryBudget(clock=self.clock))
+        return self.budgets[-1]
 
     def through(self, *policies: Any) -> None:
         """From now on calls go through these."""
@@ -129,7 +134,7 @@ class Play:
         """What the policies hold, and what was told."""
         events = [_without_time(self._plain(each)) for each in self._recorder.events]
         self._recorder.clear()
-        holders = [each for each in self._policies if hasattr(each, "snapshot")]
+        holders = [each for each in (*self._policies, *self.budgets) if hasattr(each, "snapshot")]
         return [self._plain(each.snapshot()) for each in holders], events
 
 
@@ -167,7 +172,7 @@ def story(left: int | None = 0, resumed: int | None = None) -> Callable[[Any], A
 @story(resumed=0)
 async def successes(play):
     play.through(
-        Timeout(90), quick_retry(budget=RetryBudget(clock=play.clock)), play.breaker(), Bulkhead(2, clock=play.clock),
+        Timeout(90), quick_retry(budget=play.budget()), play.breaker(), Bulkhead(2, clock=play.clock),
         RateLimit(9, clock=play.clock), Throttle(clock=play.clock), ConcurrencyLimit(clock=play.clock), Timeout(20),
     )  # fmt: skip
     for _ in range(5):
@@ -200,7 +205,7 @@ async def weights(play):
 
 @story()
 async def failures_that_are_retried(play):
-    budget = RetryBudget(clock=play.clock)
+    budget = play.budget()
     play.through(
         quick_retry(budget=budget),
         play.breaker(trip=ConsecutiveFailures(9)),
