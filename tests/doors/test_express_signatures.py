@@ -418,3 +418,14 @@ def test_a_key_sees_the_arguments_as_they_were_passed(door):
     assert made.__code__.co_flags & inspect.CO_VARKEYWORDS
     call_of = cells(made)["call_of"].cell_contents
     assert ((1,), {"b": 3}) == call_of(callee, (1,), {"b": 3}).key
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_method_and_its_function_are_two_signatures(name):
+    """
+    Issue 7.1: what was written for the one is not taken for the other.
+    """
+    shop = Shop()
+    assert (shop, 1, DEFAULT, 3) == by_hand(wrapped_on(name, guard(), Shop.find)(shop, 1))
+    assert (shop, 1, DEFAULT, 3) == by_hand(wrapped_on(name, guard(), shop.find)(1))
+    assert (shop, 2, DEFAULT, 3) == by_hand(wrapped_on(name, guard(), Shop.find)(shop, 2))
