@@ -120,7 +120,8 @@ TARGETS: tuple[Target, ...] = (
     Target("bytes of a keyed breaker", lambda run: _cell(run, "memory", "idle", "alone", breaker="resilience, time, keyed in a family"), 700, unit="bytes"),
     Target("8 threads x 8 loops on one breaker, against 8 breakers", lambda run: _cell(run, "threads", "threads", "share", breaker="resilience"), at_least=0.95, unit="x"),
     Target("10,000 tasks over real sockets, against bare", lambda run: _cell(run, "sockets", "sockets", "of bare", call=_THREE), at_least=0.97, unit="x"),
-    Target("`import resilience`, against `import anyio, attrs`", lambda run: _cell(run, "startup", "import", "x anyio, attrs", call="resilience"), 1.5, unit="x"),
+    Target("`from resilience import CircuitBreaker, Pipeline, Retry, Timeout`, against `import anyio, attrs`", lambda run: _cell(run, "startup", "import", "x anyio, attrs", call="resilience"), 1.5, unit="x"),
+    Target("`import resilience` alone, a directory of names", lambda run: _cell(run, "startup", "import", "x anyio, attrs", call="resilience, no name of it yet"), 1.5, unit="x"),
     Target("building a pipeline", lambda run: _cell(run, "startup", "build", "µs here", what="resilience: build the pipeline"), 100, unit="µs"),
     Target("wrapping a known shape", lambda run: _cell(run, "startup", "build", "µs here", what="resilience: wrap a function"), 25, unit="µs"),
 )  # fmt: skip
