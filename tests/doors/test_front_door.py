@@ -86,8 +86,8 @@ def test_the_usual_three_load_no_other_policy(code: str) -> None:
     others = "bulkhead chaos concurrency_limit fallback hedge last_good rate_limit single_flight throttle"
     assert [] == [name for name in others.split() if f"resilience.policies.{name}" in modules]
     assert 45 >= len([name for name in modules if name.startswith("resilience")])
-    # Each is about a millisecond.
-    assert 14 >= len(compiled), compiled
+    # Each class is about a millisecond; older versions of attrs compile its methods one by one.
+    assert 14 >= len({name.split()[-1] for name in compiled}), compiled
 
 
 def test_each_name_can_be_the_first_to_be_imported() -> None:

@@ -383,7 +383,8 @@ class World:
             return name, min(meter._length(generation), self.shape.trip.n)
         position = generation.successes + generation.others
         size = meter._span._size
-        hits = [position - each for each in meter._span._hits._queue if position - each < size]
+        there = meter._span._positions.get(True)
+        hits = [position - each for each in there._queue if position - each < size] if there else []
         return name, min(position, size), *hits
 
 
