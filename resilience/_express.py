@@ -161,6 +161,14 @@ if $loop is None or ($task := $task_of($loop)) is None:
     ELSEWHERE
 if $task.cancelling():
     LEAVE"""
+_ON_TRIO = """\
+$call = $call_of($fn, PACKED)
+            try:
+                return await $on_trio0($call)
+            except BaseException:
+                if $call.parked is not None:
+                    $call.settle_parked(cut=False)
+                raise"""
 _AGAIN = "if $task in $entries@ or $wheel@.cut:\n    LEAVE"  # of the deadlines the first is the last to end
 _FRAME = """
     async def guarded({signature.parameters}):
@@ -236,7 +244,7 @@ def _text(names: Sequence[str], turning: int, signature: Signature) -> str:
     deadlines = [number for number, name in enumerate(names) if name == "deadline"]
     before = [_HERE] if deadlines else []
     # On trio nothing is left to decide where the first step is a scope.
-    on_trio = f"return await $through($on_trio0, $call_of($fn, {signature.packed}))"
+    on_trio = _ON_TRIO.replace("PACKED", signature.packed)
     elsewhere = on_trio if deadlines[:1] == [0] else "LEAVE"
     for number, role in enumerate(roles):
         turn = _TURN.replace("@", str(number)) if number == turning else ""

@@ -14,6 +14,7 @@ from resilience import (
     ConsecutiveFailures,
     CountWindow,
     FailureRate,
+    FullJitter,
     Pipeline,
     PipelineWarning,
     RejectedError,
@@ -59,7 +60,8 @@ def circuit(settings: Settings, **options: Any) -> CircuitBreaker:
 
 
 def retrying(settings: Settings) -> Retry:
-    return Retry(settings.attempts, on=settings.on, wait=lambda _: 0.0)
+    # No wait, by the strategy that is the default; a function would have to be shown the state of the call.
+    return Retry(settings.attempts, on=settings.on, wait=FullJitter(0.0, cap=0.0))
 
 
 class _Breaker(Breaker):

@@ -223,17 +223,24 @@ def scoped(
     instant: Callable[[], float] | None = None,
 ) -> Step:
     """What `cut_off` is on trio."""
+    # trio's, once it is there: looked up on each call they cost a W.
+    in_task: Any = None
+    scope_of: Any = None
+    now: Any = None
 
     async def bounded(call: Call) -> Any:
-        trio = loaded("trio")
-        if trio is None or not trio.lowlevel.in_trio_task():
+        nonlocal in_task, scope_of, now
+        if in_task is None and (trio := loaded("trio")) is not None:
+            in_task, scope_of = trio.lowlevel.in_trio_task, trio.CancelScope
+            now = instant or trio.current_time
+        if in_task is None or not in_task():
             raise RuntimeError(f"{label} must be awaited in a task of asyncio or trio")
         outer = call.until
-        until = (trio.current_time() if instant is None else instant()) + seconds
+        until = now() + seconds
         if outer <= until:
             return await step(call)
         call.until = until
-        scope = trio.CancelScope(deadline=until)
+        scope = scope_of(deadline=until)
         try:
             with scope:
                 return await step(call)
