@@ -74,6 +74,9 @@ class _Seldom:
     def _leave(self, parked: list[tuple[Parked, bool]] | None) -> None:
         self.parked = parked
 
+    def _keep_lane(self, lane: list[Any] | None) -> None:
+        self.lane = lane
+
     def _keep_key(self, key: Hashable) -> None:
         self.key_of = key
 
@@ -152,7 +155,7 @@ class Call(_Seldom):
         Args:
             taken: The earliest deadline, then a thing for each step, innermost first.
         """
-        self.lane = taken
+        self._keep_lane(taken)
         if len(taken) == 1:
             self._begun()
 
@@ -165,7 +168,8 @@ class Call(_Seldom):
         return taken
 
     def _begun(self) -> None:
-        (self.until,), self.lane = self.lane, None
+        (self.until,) = self.lane
+        self._keep_lane(None)
 
     def park(self, permit: Parked, entered_before: int) -> None:
         """Leave a permit for whoever finds out why the call was cancelled."""

@@ -169,15 +169,17 @@ async def test_shares_follow_the_limit(backend):
     assert {"a": (1, 0), "b": (2, 0)} == dict(limit.snapshot().partitions)
 
 
-async def test_who_may_bypass_it_is_let_in_and_counts(backend):
+async def test_who_may_bypass_it_is_let_in_and_counts(backend, clock):
     """
     BH-014.
     """
+    # On a clock that stands still nothing is learned.
     limit = small(
         1,
         bypass=lambda call: call.args[0] == "critical",
         partitions={"x": 1.0},
         partition=by_tenant,
+        clock=clock,
     )
     async with anyio.create_task_group() as group:
         await running(group, limit, 3, "critical")
@@ -186,7 +188,8 @@ async def test_who_may_bypass_it_is_let_in_and_counts(backend):
         with pytest.raises(ThrottledError):
             await limit(Script(1), "x")
         group.cancel_scope.cancel()
-    whole = small(1, bypass=lambda _: True, partitions={"x": 1.0}, partition=by_tenant)
+    options = {"partitions": {"x": 1.0}, "partition": by_tenant, "clock": clock}
+    whole = small(1, bypass=lambda _: True, **options)
     assert 1 == await whole(Script(1), "x")
     assert (0, {"x": (1, 0)}) == (whole.in_flight, dict(whole.snapshot().partitions))
 
