@@ -4,12 +4,8 @@ The differential oracle in the suite: 20,000 random plans, and proof that it wou
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-
 import pytest
 
-from resilience.modes import MODES
 from tests.instruments.differential.comparing import compare, shrunk, sweep
 from tests.instruments.differential.plans import make, possibilities
 from tests.instruments.differential.playing import play, prepared
@@ -30,17 +26,6 @@ _ELSEWHERE = {
     "stream_counts_before_its_first_item",
 }  # fmt: skip
 _PATIENCE = 2_500  # plans until a fault is found; most take a few dozen
-
-
-@pytest.fixture(autouse=True)
-def _nothing_stays_in_use() -> Iterator[None]:
-    """
-    A planted fault may leave a block open, and while one is open no call of this process is made in the lane.
-    """
-    before = MODES.in_use
-    yield
-    gc.collect()  # what is collected later would count down once more
-    MODES.in_use = before
 
 
 @pytest.mark.parametrize(

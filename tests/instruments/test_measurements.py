@@ -4,6 +4,8 @@ Law 15 measured: eight threads with eight loops each, on asyncio and trio, and e
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from resilience.core.buckets import Bucket
@@ -79,19 +81,24 @@ def test_of_thousands_who_race_exactly_the_burst_is_served(kind: type[Bucket]) -
     assert [] == _lost(measure(tokens, kind))
 
 
+def _loses(*what: Any) -> bool:
+    """Whether a control is seen to fail, in one of some tries: threads switch when they like."""
+    return any(_lost(measure(*what)) for _ in range(20))
+
+
 def test_a_look_before_the_taking_lets_in_too_many() -> None:
     """
     H38: the controls of the places and of the tokens.
     """
-    assert _lost(measure(places, LookThenTake))
-    assert _lost(measure(tokens, LookThenSpend))
+    assert _loses(places, LookThenTake)
+    assert _loses(tokens, LookThenSpend)
 
 
 def test_a_look_before_the_step_admits_too_many() -> None:
     """
     H38: the control of the race for the probes.
     """
-    assert _lost(measure(admissions, CheckThenAct))
+    assert _loses(admissions, CheckThenAct)
 
 
 @pytest.mark.parametrize("lane", LANES)
@@ -99,7 +106,7 @@ def test_a_call_between_read_and_write_loses_counts(lane: str) -> None:
     """
     Trap 6: the control of the counts.
     """
-    assert _lost(measure(counts, ReadThenWrite, lane))
+    assert _loses(counts, ReadThenWrite, lane)
 
 
 @pytest.mark.parametrize("kind", CONTROLS)
@@ -107,7 +114,7 @@ def test_a_storm_finds_what_is_unprotected(kind: type[Circuit]) -> None:
     """
     Law 15: the controls of the storm.
     """
-    assert _lost(measure(storm, kind))
+    assert _loses(storm, kind)
     threads_table(_OUTCOMES)
 
 
