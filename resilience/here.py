@@ -16,7 +16,7 @@ from typing import Any
 __all__ = ["running_loop", "task_of"]
 
 task_of: Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None]
-if sys.version_info < (3, 12):
+if sys.version_info < (3, 12):  # pragma: no cover - measured on a newer one
     task_of = asyncio.tasks._current_tasks.get  # type: ignore[attr-defined] # noqa: SLF001 - see above
 else:
     task_of = asyncio.current_task
