@@ -26,7 +26,6 @@ from resilience._fronts import (
     LANE,
     AsyncFunction,
     Laned,
-    Part,
     Signature,
     door,
     function,
@@ -88,7 +87,6 @@ except KeyError:  # cut off, which the callee has swallowed: its result beats th
     $wheel@.swallowed($task)""",
         taken="($wheel@, $task, OUTER)",
     ),
-    "passed deadline": _Role(taken="None"),
     "retry": _Role(take=_BEGUN, taken="($started@, None)"),
     "retry with a budget": _Role(
         take=_BEGUN,
@@ -211,7 +209,7 @@ def _lane(
     laned: Laned, linked: AsyncFunction, signature: Signature, objects: dict[str, Any]
 ) -> AsyncFunction:
     parts = laned.parts or ()
-    roles = _roles(parts)
+    roles = tuple(part.role for part in parts)
     # Until the first of the others a rejection is the call's own end, and need not go round by the steps.
     turning = next((each for each, part in enumerate(parts) if not part.lets_pass), len(parts))
     objects |= {
@@ -223,16 +221,6 @@ def _lane(
     return function(
         (roles, turning, signature.key), lambda: _text(roles, turning, signature), objects
     )
-
-
-def _roles(parts: Iterable[Part]) -> tuple[str, ...]:
-    """Without the deadlines that cannot pass before one around them: those never begin."""
-    first, roles = math.inf, []
-    for part in parts:
-        late = part.role == "deadline" and part.seconds >= first
-        roles.append("passed deadline" if late else part.role)
-        first = min(first, part.seconds)
-    return tuple(roles)
 
 
 def _text(names: Sequence[str], turning: int, signature: Signature) -> str:

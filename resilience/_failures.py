@@ -13,7 +13,7 @@ from collections.abc import Sequence
 __all__ = ["RETRIES", "failure"]
 
 RETRIES = frozenset({"retry", "retry with a budget"})
-_DEADLINES = frozenset({"deadline", "passed deadline"})
+_DEADLINES = frozenset({"deadline"})
 # What runs users' functions, which may be interrupted. So nothing but a deadline, which is over by then, is around it.
 _JUDGES = {
     "breaker": "$settle@($generation@, $error)\n$generation@ = None",

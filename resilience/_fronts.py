@@ -69,14 +69,12 @@ class Part(NamedTuple):
     Attributes:
         role: Which of those in `resilience._express`.
         objects: What its texts name.
-        seconds: Of a deadline; those that cannot be the first to pass are left out.
         sees_arguments: It shows a call's arguments to a user's function, which must find them as they were passed.
         lets_pass: A rejection from inside passes it as it is.
     """
 
     role: str
     objects: Mapping[str, Any] = types.MappingProxyType({})
-    seconds: float = math.inf
     sees_arguments: bool = False
     lets_pass: bool = False
 

@@ -70,7 +70,7 @@ class Timeout(Policy):
             wheels, expired = Wheels(), _expiry(hub, label, given)
             on_trio = scoped(step, given, label, expired)
             objects = {"wheels": wheels, "seconds": given, "on_trio": on_trio}
-            hub.parts.append(Part("deadline", objects, given, lets_pass=True))
+            hub.parts.append(Part("deadline", objects, lets_pass=True))
             return cut_off(step, given, wheels, label, expired)
         function: Any = given
 
@@ -155,13 +155,11 @@ def cut_off(  # noqa: C901 - one guard, once per kind of loop
     """
     on_trio = scoped(step, seconds, label, expired, instant=instant)
 
-    async def guarded(call: Call) -> Any:  # noqa: C901, PLR0912 - (as above)
+    async def guarded(call: Call) -> Any:  # noqa: C901 - (as above)
         key: Any = call
         if call.lane is not None:
-            if (taken := call.take_over()) is None:
-                return await step(call)
             # The express lane begins for nobody who is cancelled.
-            (wheel, task, outer), cancelling = taken, 0
+            (wheel, task, outer), cancelling = call.take_over(), 0
             untold: Any = False
             key, entries = task, wheel.entries
         else:
@@ -195,7 +193,6 @@ def cut_off(  # noqa: C901 - one guard, once per kind of loop
                 ours = uncancel(task, cancelling) <= cancelling - untold
             # Its error keeps this frame and the call; a task that ends with it would keep itself.
             del key, task
-            taken = None
             if outer == math.inf:
                 call.task = None
             if not ours or (rest := without_cancellation(error)) is error:
