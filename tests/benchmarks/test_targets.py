@@ -4,10 +4,15 @@ The page of targets: what was met, what was missed, what was not measured.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from benchmarks import targets
-from benchmarks.targets import Target
+from benchmarks.targets import TARGETS, Target
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
 def of(ratio: float) -> dict:
@@ -51,3 +56,14 @@ def test_a_lower_bound_is_missed_from_below(factor, cell):
 
     assert cell == target.measured(of(factor), "3.13")
     assert ">= 10 x" == target.text()
+
+
+def test_every_target_is_measured():
+    """
+    The committed results of the newest Python have a figure for every target.
+    """
+    run = json.loads((RESULTS / "3.13.json").read_text(encoding="utf-8"))
+
+    missing = [each.case for each in TARGETS if each.measured(run, "3.13") == "-"]
+
+    assert not missing
