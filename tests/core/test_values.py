@@ -178,3 +178,21 @@ def test_a_real_one_has_the_fields_it_documents(kind: type[Value]) -> None:
     """
     written = [name for base in reversed(kind.__mro__[:-2]) for name in base.__annotations__]
     assert written == [each.name for each in attrs.fields(kind)]
+
+
+def test_a_class_may_follow_the_first_object_of_its_base():
+    """
+    What took the place of the base's ``__init__`` knows nothing of the fields of a class that comes later.
+    """
+
+    class Base(Value):
+        name: str
+
+    assert "a" == Base(name="a").name
+
+    class Later(Base):
+        number: int
+
+    later = Later(name="b", number=1)
+    assert ("b", 1) == (later.name, later.number)
+    assert "c" == Base(name="c").name

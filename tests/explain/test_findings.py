@@ -434,3 +434,18 @@ def test_a_finding_is_a_frozen_value():
     assert first == Finding(first.severity, first.code, first.text, first.remedy)
     with pytest.raises(AttributeError):
         first.code = "another"
+
+
+def test_two_retries_and_a_hedge_are_three_pairs_with_two_that_multiply_by_the_hedge():
+    """
+    Two retries in one another are told of by their own check, and not once more beside a hedge.
+    """
+    policies = [
+        Retry(2, on=OSError),
+        Retry(3, on=OSError),
+        Hedge(1.0, idempotent=True),
+    ]
+
+    found = [each for each in checks.findings_of(policies) if each.code == "hedge-multiplies"]
+
+    assert 2 == len(found)

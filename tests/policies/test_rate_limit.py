@@ -514,3 +514,16 @@ def test_eight_threads_spend_no_token_twice(clock):
         each.join()
     assert 500 == granted
     assert 8 * 300 - 500 == limit.snapshot().rejected
+
+
+async def test_who_would_wait_in_vain_by_hand_is_turned_away(backend, clock):
+    """
+    RL-001: without a wait there is no line to stand in, awaited or not.
+    """
+    limit = RateLimit(1, per=60, clock=clock)
+    await limit.acquire()
+    with pytest.raises(RateLimitedError) as caught:
+        await limit.acquire()
+
+    assert 60 == caught.value.retry_after
+    assert 1 == limit.snapshot().rejected

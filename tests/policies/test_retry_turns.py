@@ -114,3 +114,19 @@ def test_an_outcome_is_of_the_attempt_that_it_was_recorded_for():
     assert (2, "well") == (state.outcome.attempt_number, state.outcome.result())
     state.outcome = first
     assert first is state.outcome
+
+
+async def test_an_asynchronous_wait_that_raises_is_mended(backend, caplog):
+    """
+    Law 6: the default wait is taken in its place, and the call goes on.
+    """
+
+    async def wait(state: AttemptState) -> float:
+        raise KeyError
+
+    failing = _Failing()
+    with pytest.raises(OSError):  # noqa: PT011 - the callee's own
+        await Retry(2, on=OSError, wait=wait, max_delay=0.01)(failing)
+
+    assert 2 == failing.calls
+    assert "Retry.wait" in caplog.text
