@@ -38,7 +38,7 @@ import attrs
 from resilience._express import front, runner
 from resilience._fronts import Laned, Part
 from resilience.bounds import Around, Inner
-from resilience.call import Call, Parked, Step, dress, informed_at, invoke, new_call
+from resilience.call import Call, Parked, Step, dress, informed_at, invoke, new_call, through
 from resilience.clock import PROCESS_CLOCK
 from resilience.errors import RejectedError
 from resilience.events import EVERYWHERE, AttemptFinished, CallFinished, Hub, Listener
@@ -495,12 +495,7 @@ async def _switched(step: Step, call: Call, guard: Guard[Any]) -> Any:
         step = block.around(step, guard)
     if EVERYWHERE.per_call:
         step = guard._watched(step, call)  # noqa: SLF001 - our own class
-    try:
-        return await step(call)
-    except BaseException:
-        if call.parked is not None:
-            call.settle_parked(cut=False)
-        raise
+    return await through(step, call)
 
 
 @final

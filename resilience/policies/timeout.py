@@ -220,7 +220,7 @@ def scoped(
     instant: Callable[[], float] | None = None,
 ) -> Step:
     """What `cut_off` is on trio."""
-    # trio's, once it is there: looked up on each call they cost a W.
+    # trio's, looked up once, when it is there.
     in_task: Any = None
     scope_of: Any = None
     now: Any = None
