@@ -78,6 +78,10 @@ class Part(NamedTuple):
     sees_arguments: bool = False
     lets_pass: bool = False
 
+    def clocks(self) -> list[Any]:
+        """Those it reads."""
+        return [self.objects[each] for each in ("clock", "ticks") if each in self.objects]
+
 
 @final
 class Laned(NamedTuple):

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, final, runtime_checkable
 from weakref import WeakSet
 
+from resilience.clock import never_raises
 from resilience.errors import RejectedError
 from resilience.modes import MODES
 from resilience.validation import check, is_function, one_of
@@ -603,11 +604,13 @@ class Hub:
         What the policies, linked from inside to outside, have in the express lane, outermost first.
 
         Args:
-            laned: For each policy, whether its kind has something there. Without all of it: None.
+            laned: For each policy, whether its kind has something there. Without all of it, or with a clock that may
+                raise between what was taken and what gives it back: None.
         """
         parts = tuple(each for each in reversed(self.parts) if each is not None)
         kinds = list(laned)
         whole = all(kinds) and len(parts) == len(self.parts) == len(kinds)
+        whole = whole and all(never_raises(clock) for each in parts for clock in each.clocks())
         self.parts.clear()  # parts know this hub
         return parts if whole else None
 

@@ -14,7 +14,7 @@ import sys
 from asyncio.events import _get_running_loop as running_loop
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, TypeAlias, TypeVar, TypeVarTuple, final
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, TypeVarTuple, final
 
 import anyio
 
@@ -44,6 +44,7 @@ class ManualClock:
     """
 
     __slots__ = ("_now",)
+    never_raises: ClassVar[bool] = True
 
     def __init__(self, start: float = 1000.0) -> None:
         self._now = float(start)

@@ -141,6 +141,8 @@ class Draws:
 class Shifted:
     """A clock that goes as the loop's does, and is set back and on meanwhile."""
 
+    never_raises = True
+
     def __init__(self) -> None:
         self.by = 0.0
 
