@@ -2,11 +2,13 @@
 Every test that is an ``async def`` runs on every backend, in virtual time where the backend has it.
 
 With ``--engine linked`` what is wrapped runs on the linked engine; the default is the express lane where there is one.
+With ``--backends asyncio,trio`` only these are run; the default is all.
 A cell that cannot run is skipped with its reason; a skip without one fails the run (`pytest_runtest_makereport`).
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import gc
 import inspect
@@ -26,7 +28,7 @@ _ENGINE = pytest.StashKey[Any]()
 _NO_EAGER = "eager tasks came with Python 3.12"
 
 
-def _cells() -> list[Any]:
+def _cells(chosen: tuple[str, ...]) -> list[Any]:
     old = sys.version_info < (3, 12)
     return [
         pytest.param(
@@ -36,7 +38,15 @@ def _cells() -> list[Any]:
             else [],
         )
         for backend in BACKENDS
+        if backend in chosen
     ]
+
+
+def _backends(text: str) -> tuple[str, ...]:
+    chosen = tuple(text.split(","))
+    if unknown := set(chosen).difference(BACKENDS):
+        raise argparse.ArgumentTypeError(f"{sorted(unknown)}; there are {', '.join(BACKENDS)}")
+    return chosen
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,6 +55,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("express", "linked"),
         default="express",
         help="what is wrapped in the tests runs on it",
+    )
+    parser.addoption(
+        "--backends",
+        type=_backends,
+        default=BACKENDS,
+        help=f"tests run on these: {','.join(BACKENDS)}",
     )
 
 
@@ -58,7 +74,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
-        metafunc.parametrize("backend", _cells())
+        metafunc.parametrize("backend", _cells(metafunc.config.getoption("backends")))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

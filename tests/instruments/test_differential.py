@@ -67,6 +67,23 @@ def test_a_plan_is_played_alike_twice(library: str) -> None:
             assert play(plan, "linked").trace == play(plan, "linked").trace
 
 
+@pytest.mark.parametrize(
+    ("seed", "ends"),
+    [
+        pytest.param(109_948, True, id="anyio cancels a task that waits for a slow one"),
+        pytest.param(111_017, False, id="a task waits for another one's place"),
+        pytest.param(240_422, True, id="a wheel fires between others' callbacks"),
+    ],
+)
+def test_what_is_of_the_loop_is_no_difference(seed: int, ends: bool) -> None:  # noqa: FBT001
+    """
+    Time goes on while a cancellation is delivered again and again; what hangs on both engines leaves nothing behind.
+    """
+    report = sweep("asyncio", range(seed, seed + 2))
+    assert [] == report.wrong
+    assert ends == (not report.crashed)
+
+
 def test_an_edit_that_changes_nothing_is_not_noticed() -> None:
     """
     What the oracle finds of a fault is of the fault, not of how it is planted.

@@ -26,6 +26,7 @@ START = 1000.0
 _MOST = 20_000
 _WHEEL = "_fire"
 _PATIENCE = 8  # callbacks in a row, while tasks are ready
+_STANDING = 2_000
 
 
 class Runaway(BaseException):
@@ -62,7 +63,7 @@ class SeededLoop(asyncio.BaseEventLoop):
         self._clock_resolution = 1e-9
         self._selector = _NoSelector()
         self._names: dict[str, tuple[int, int]] = {}
-        self._ran = self._since = self._asked = 0
+        self._ran = self._since = self._asked = self._stands = 0
         self._order: dict[int, int] = {}
         self.numbers: dict[asyncio.Task[Any], int] = {}
         self.steps: dict[asyncio.Task[Any], int] = {}
@@ -102,6 +103,10 @@ class SeededLoop(asyncio.BaseEventLoop):
         # The number of times: what calls itself again at once must not have the lowest rank for ever.
         return hash((self._seed, self._now, code, times))
 
+    def _move(self, instant: float) -> None:
+        self._now = max(self._now, instant)
+        self._stands = 0
+
     def _run_once(self) -> None:
         ready: Any = self._ready  # type: ignore[attr-defined]
         timers: Any = self._scheduled  # type: ignore[attr-defined]
@@ -112,7 +117,10 @@ class SeededLoop(asyncio.BaseEventLoop):
                 if self._stopping:  # type: ignore[attr-defined]
                     return
                 raise Runaway("nothing is ready, and no timer is set")
-            self._now = max(self._now, timers[0]._when)
+            self._move(timers[0]._when)
+        if self._stands > _STANDING and timers:
+            # Real time goes on while anyio cancels a task that waits for one which takes its time.
+            self._move(timers[0]._when)
         due: list[Any] = []
         while timers and timers[0]._when <= self._now:
             handle = heapq.heappop(timers)
@@ -142,10 +150,13 @@ class SeededLoop(asyncio.BaseEventLoop):
             name = getattr(handle._callback, "__name__", "")
             code, times = self._names.get(name) or (zlib.crc32(name.encode()), 0)
             self._names[name] = code, times + 1
-            self._since += 1
+            if name != _WHEEL:
+                self._since += 1
+                self._stands += 1
             handle._run()
             return
         self._since = 0
+        self._stands += 1
         number = self.number_of(owner)
         step = self.steps[owner] = self.steps[owner] + 1
         if self.before and (act := self.before.pop((number, step), None)):

@@ -20,6 +20,7 @@ from typing import Any
 import anyio
 import tenacity
 import trio
+from anyio._backends._asyncio import _task_states as anyio_tasks
 
 from resilience import (
     CircuitOpenError,
@@ -706,6 +707,11 @@ class World:
         try:
             self.build()
             loop.run_until_complete(self.main_asyncio())
+        except Runaway:
+            # anyio's table would keep the tasks that are inside a scope, and with them all there is.
+            for task in asyncio.all_tasks(loop):
+                anyio_tasks.pop(task, None)
+            raise
         finally:
             loop.close()
 
@@ -863,4 +869,5 @@ def _run(plan: Plan, played: Played) -> None:
         trace += world.built.told()
     PROCESS_CLOCK.now = _stopped  # the clock is the loop's, which holds all that ran on it
     del world
-    gc.collect(0)
+    # What had no end was older, and is more.
+    gc.collect(2 if played.crashed else 0)
