@@ -65,9 +65,9 @@ class _Seldom:
     key_of: Any = None
     # Permits that a stream keeps to its end; permits that a cancellation left behind, see above.
     held: list[Parked] | None = None
-    # Gives back what a refused result holds; awaited by a retry before it waits for the next attempt.
     # What the express lane took for the steps that go on in its place, see `resume`.
     lane: Any = None  # list[Any] | None
+    # Gives back what a refused result holds; awaited by a retry before it waits for the next attempt.
     release: Any = None  # Callable[[result], Awaitable[object]] | None
     parked: Any = None  # list[tuple[Parked, bool]] | None; a step may park, which no checker sees
 
