@@ -37,7 +37,7 @@ _DEPTH = 4
 def when_unshielded(
     task: asyncio.Task[Any],
     call: object,
-    entries: object,
+    entries: Mapping[Any, object],
     loop: asyncio.AbstractEventLoop,
     act: Callable[[], object],
 ) -> bool:
@@ -45,7 +45,8 @@ def when_unshielded(
     Whether the guard whose frame holds both *call*, a task for its first, and *entries* must not cancel *task* now.
 
     Where the task is shielded inside the guard, *act* is called as soon as it no longer is, before a later wait of the
-    task can go unseen. Where a scope around the guard has been cancelled, it is never called.
+    task can go unseen. Where a scope around the guard has been cancelled, or the entry of *call* is no longer the same
+    by then, it is never called.
     """
     chain = list(_scopes_of(task))
     if not any(scope.shield or scope.cancel_called for scope in chain):
@@ -56,8 +57,11 @@ def when_unshielded(
     if not any(scope.shield and id(scope) in within for scope in chain):
         return _left([scope for scope in chain if id(scope) not in within])
 
+    entry = entries.get(call)
+
     def look_again(_: object = None) -> None:
-        if not when_unshielded(task, call, entries, loop, act):
+        # The call may have ended, and the next one of its task be in its place.
+        if entries.get(call) is entry and not when_unshielded(task, call, entries, loop, act):
             act()
 
     # The task moves only when what it waits for is done; our callback runs after the task's own, so after its step.

@@ -2,8 +2,7 @@
 Deadlines on asyncio for the price of a dict entry.
 
 All calls of one `Timeout` on one loop get the same number of seconds, so the order in which they start is the order in
-which they fall due: a dict is the queue, and one timer of the loop serves any number of calls in flight. A
-wheel belongs
+which they fall due: a dict is the queue, and one timer of the loop serves any number of calls in flight. A wheel belongs
 to its loop and dies with it; nothing here is held from outside but by weak references.
 """
 
@@ -22,8 +21,6 @@ from resilience.call import GRAIN, Call
 from resilience.policies._shield import when_unshielded
 
 __all__ = ["Wheel", "Wheels", "uncancel", "without_cancellation"]
-
-_DUE = -math.inf
 
 
 def uncancel(task: asyncio.Task[Any], before: int) -> int:
@@ -47,9 +44,9 @@ class Wheel:
     The calls in flight under one deadline length on one loop, oldest first: call -> until.
 
     In the express lane there is no call yet: its task stands for it, also in ``cut``, where those of the lane are that
-    were cut off and have not ended yet. Who finds its call gone was cut off. One that is due and waits for a shield is
-    `_DUE`. ``now`` is the loop's clock, read without its method where that is plain `time.monotonic`; or always
-    *instant*, if the calls share not a length but a deadline.
+    were cut off and have not ended yet. Who finds its call gone was cut off. One that is due and waits for a shield has
+    a minus infinity of its own. ``now`` is the loop's clock, read without its method where that is plain
+    `time.monotonic`; or always *instant*, if the calls share not a length but a deadline.
     """
 
     __slots__ = ("__weakref__", "cut", "entries", "loop", "now", "timer")
@@ -69,25 +66,27 @@ class Wheel:
 
     def _fire(self) -> None:
         self.timer = None
-        due = self.loop.time() + GRAIN
+        now = self.loop.time() + GRAIN
         entries = self.entries
         expired = []
         for call, until in entries.items():
-            if until > due:
+            if until > now:
                 self.arm(until)
                 break
-            if until != _DUE:
+            if until != -math.inf:
                 expired.append(call)
         for call in expired:
             task = call.task if type(call) is Call else call
-            cancel = functools.partial(self._cancel, call, task)
-            entries[call] = _DUE
+            entries[call] = due = float(
+                "-inf"
+            )  # a new object each time: `_cancel` asks for this one
+            cancel = functools.partial(self._cancel, call, task, due)
             if not when_unshielded(task, call, entries, self.loop, cancel):
                 cancel()
 
-    def _cancel(self, call: object, task: asyncio.Task[Any]) -> None:
-        # The call that waited for a shield may be over, and another one of its task be in its place.
-        if self.entries.get(call) == _DUE:
+    def _cancel(self, call: object, task: asyncio.Task[Any], due: float) -> None:
+        # The call may be over by now, and another one of its task be in its place.
+        if self.entries.get(call) is due:
             del self.entries[call]
             if call is task:
                 self.cut.add(task)

@@ -84,6 +84,13 @@ def test_what_is_of_the_loop_is_no_difference(seed: int, ends: bool) -> None:  #
     assert ends == (not report.crashed)
 
 
+def test_a_look_for_a_shield_ends_with_its_call() -> None:
+    """
+    Laws 31 and 35: a deadline that waited for a shield has nothing to say to the next call of its task.
+    """
+    assert [] == sweep("asyncio", range(665_369, 665_370)).wrong
+
+
 def test_an_edit_that_changes_nothing_is_not_noticed() -> None:
     """
     What the oracle finds of a fault is of the fault, not of how it is planted.
