@@ -2,8 +2,8 @@
 Deadlines on asyncio for the price of a dict entry.
 
 All calls of one `Timeout` on one loop get the same number of seconds, so the order in which they start is the order in
-which they fall due: a dict is the queue, and one timer of the loop serves any number of calls in flight. A wheel belongs
-to its loop and dies with it; nothing here is held from outside but by weak references.
+which they fall due: a dict is the queue, and one timer of the loop serves all calls in flight. A wheel belongs to its
+loop and dies with it; nothing here is held from outside but by weak references.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def test_a_closed_breaker_reports_rates_without_a_single_event():
     What a breaker holds is read at the scrape: rates appear with the first call, and nothing else is needed.
     """
     registry = CollectorRegistry()
-    gate = CircuitBreaker("rates", on=OSError)
+    gate = CircuitBreaker("scraped", on=OSError)
     with install(registry, per_call=False):
         fresh = read(registry)
         gate.admit().success()
@@ -110,9 +110,9 @@ def test_a_closed_breaker_reports_rates_without_a_single_event():
         for _ in range(10):
             gate.admit().failure()
         used = read(registry)
-    assert ("circuit_breaker_failure_rate", "rates") not in fresh
-    assert 1.0 == used["circuit_breaker_failure_rate", "rates"]
-    assert 10 == used["circuit_breaker_buffered_calls", "rates"]
+    assert ("circuit_breaker_failure_rate", "scraped") not in fresh
+    assert 1.0 == used["circuit_breaker_failure_rate", "scraped"]
+    assert 10 == used["circuit_breaker_buffered_calls", "scraped"]
     assert 1 == used["events_total", "circuit_tripped", ""]
 
 
