@@ -73,6 +73,7 @@ def test_a_plan_is_played_alike_twice(library: str) -> None:
         pytest.param(109_948, True, id="anyio cancels a task that waits for a slow one"),
         pytest.param(111_017, False, id="a task waits for another one's place"),
         pytest.param(240_422, True, id="a wheel fires between others' callbacks"),
+        pytest.param(917_981, True, id="a group's task outlives its group"),
     ],
 )
 def test_what_is_of_the_loop_is_no_difference(seed: int, ends: bool) -> None:  # noqa: FBT001

@@ -707,12 +707,10 @@ class World:
         try:
             self.build()
             loop.run_until_complete(self.main_asyncio())
-        except Runaway:
-            # anyio's table would keep the tasks that are inside a scope, and with them all there is.
+        finally:
+            # Of a run without an end, or a group that was closed by hand: anyio's table would keep all there is.
             for task in asyncio.all_tasks(loop):
                 anyio_tasks.pop(task, None)
-            raise
-        finally:
             loop.close()
 
     async def main_asyncio(self) -> None:
