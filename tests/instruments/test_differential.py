@@ -85,6 +85,14 @@ def test_what_is_of_the_loop_is_no_difference(seed: int, ends: bool) -> None:  #
     assert ends == (not report.crashed)
 
 
+def test_a_caller_outlives_what_was_beside_its_cancellation() -> None:
+    """
+    Nothing of what a callee raises ends a plan for the other callers.
+    """
+    report = sweep("trio", range(100_612, 100_613))
+    assert ([], []) == (report.wrong, report.crashed)
+
+
 def test_a_look_for_a_shield_ends_with_its_call() -> None:
     """
     Laws 31 and 35: a deadline that waited for a shield has nothing to say to the next call of its task.

@@ -478,12 +478,15 @@ class World:
         """Make a call; whether the caller leaves after it."""
         if not asked.level and not self.trio:
             return await self.edged(number, asked, caller)
-        with anyio.CancelScope() as scope:
-            self.scopes[number] = scope
-            try:
-                return await self.edged(number, asked, caller)
-            finally:
-                self.scopes[number] = None
+        try:
+            with anyio.CancelScope() as scope:
+                self.scopes[number] = scope
+                try:
+                    return await self.edged(number, asked, caller)
+                finally:
+                    self.scopes[number] = None
+        except Exception as error:  # noqa: BLE001 - told: what was beside a cancellation in a group of trio's
+            self.trace.append(("beside", asked.token, self.known.error(error)))
         self.trace.append(("scope", asked.token, scope.cancelled_caught))
         return caller.after == "stop"
 
