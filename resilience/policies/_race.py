@@ -273,8 +273,8 @@ class Race:
                 cancel()
 
     def _cancel(self, task: asyncio.Task[Any]) -> None:
-        if self.entries.pop(self.call, None):
-            task.cancel()
+        del self.entries[self.call]
+        task.cancel()
 
     def stop_others(self) -> None:
         """Cancel those beside the first; they end in their own time."""

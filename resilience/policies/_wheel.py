@@ -77,20 +77,16 @@ class Wheel:
                 expired.append(call)
         for call in expired:
             task = call.task if type(call) is Call else call
-            entries[call] = due = float(
-                "-inf"
-            )  # a new object each time: `_cancel` asks for this one
-            cancel = functools.partial(self._cancel, call, task, due)
+            entries[call] = float("-inf")  # a new object: who waits for a shield asks for this one
+            cancel = functools.partial(self._cancel, call, task)
             if not when_unshielded(task, call, entries, self.loop, cancel):
                 cancel()
 
-    def _cancel(self, call: object, task: asyncio.Task[Any], due: float) -> None:
-        # The call may be over by now, and another one of its task be in its place.
-        if self.entries.get(call) is due:
-            del self.entries[call]
-            if call is task:
-                self.cut.add(task)
-            task.cancel()
+    def _cancel(self, call: object, task: asyncio.Task[Any]) -> None:
+        del self.entries[call]
+        if call is task:
+            self.cut.add(task)
+        task.cancel()
 
     def swallowed(self, task: asyncio.Task[Any]) -> None:
         """The callee has kept our cancellation to itself."""

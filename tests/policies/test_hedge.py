@@ -10,6 +10,7 @@ import copy
 import gc
 import math
 import pickle
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -129,6 +130,18 @@ async def test_no_delay_is_all_at_once(backend, unit):
     assert about(unit, backend) == took
     assert 4 == len(callee.started)
     assert (3, 0) == (len(callee.cancelled), callee.running)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+def test_an_eager_hedge_that_answers_at_once_is_not_waited_for():
+    """H2: where tasks begin at once, the next attempt may have ended before anybody could wait for it."""
+    callee = Attempts((None, OSError()), (None, "second"))
+
+    async def main():
+        return await timed(hedge(math.inf, on=OSError)(callee))
+
+    assert ("second", 0.0) == run(main, backend="asyncio+eager")
+    assert [1, 2] == callee.started
 
 
 async def test_one_after_the_other_in_equal_steps(backend, unit):

@@ -123,7 +123,13 @@ async def test_only_a_clock_that_cannot_break_is_read_in_the_lane(backend: str) 
 
     clocks = None, time.monotonic, ManualClock(), Steady(), Breaking(), lambda: 0.0
     lanes = [
-        has_lane(CircuitBreaker(f"clock {number} {backend}", on=OSError, clock=clock).wrap(fetch))
+        has_lane(
+            wrapped_on(
+                "express",
+                CircuitBreaker(f"clock {number} {backend}", on=OSError, clock=clock),
+                fetch,
+            )
+        )
         for number, clock in enumerate(clocks)
     ]
     assert [True] * 4 + [False] * 2 == lanes

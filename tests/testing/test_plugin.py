@@ -104,6 +104,8 @@ def pytest_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
         "PYTHONPATH": str(ROOT),
         "PYTEST_ADDOPTS": "",
     }
+    # Wherever the folder is, the suite's own pyproject.toml may be above it.
+    (folder / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, "-W", "error", "-m", "pytest", "-p", plugin.__name__]
     return subprocess.run(
         [*command, "-p", "no:cacheprovider", "--rootdir", str(folder), *arguments],

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from types import SimpleNamespace
 
+import anyio
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -90,6 +91,23 @@ SPELLINGS = {
     "response": lambda value: SaysError(response=answer(value)),
     "response, capitalised": lambda value: SaysError(response=answer(value, "Retry-After")),
 }
+
+
+async def test_a_loop_that_rounds_down_brings_nobody_back_too_early(backend, unit, monkeypatch):
+    """
+    A sleep that ends early, as uvloop's may by a millisecond, is slept to its end: the server's word is kept (law 26).
+    """
+    sleep, slept = anyio.sleep, []
+
+    async def rounded(delay):
+        slept.append(delay)
+        await sleep(delay if len(slept) > 1 else delay / 2)
+
+    monkeypatch.setattr(anyio, "sleep", rounded)
+    said = Retry(2, on=OSError, wait=wait_none())(Script(SaysError(retry_after=4 * unit), 42))
+
+    assert (42, about(4 * unit, backend)) == await timed(said)
+    assert len(slept) >= 2
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
