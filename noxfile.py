@@ -48,7 +48,7 @@ BEHAVIOUR = tuple(
     )
 )  # fmt: skip
 LINKED = ("--engine", "linked")
-# Measured, Python takes twice as long; eager tasks and uvloop take no line of their own.
+# Measured, Python takes twice as long. No line of resilience/ needs eager tasks or uvloop but in tests that bring them.
 MEASURED = ("--backends", "asyncio,trio")
 # They ask for more than the floors of other extras, httpx2's for one: `lowest` installs them after the others.
 CLIENTS = ("anthropic", "mcp", "openai")

@@ -117,9 +117,8 @@ __all__ = [
     "remaining",
 ]
 
-if (
-    not TYPE_CHECKING
-):  # pragma: no branch - a checker's: a module's __getattr__ would let every misspelt name pass
+# To a checker a module's __getattr__ would let every misspelt name pass.
+if not TYPE_CHECKING:  # pragma: no branch - always so where it runs
     # Where each name lives; a test holds it to the imports above.
     _NAMES = {
         "budgets": "BudgetSnapshot RetryBudget",
